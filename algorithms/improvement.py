@@ -1,0 +1,108 @@
+"""Noisy expected improvement in logarithms, with its gradient, and its maximisation in batches."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import erfcx, log_ndtr, logsumexp, softmax
+
+from algorithms.gaussian_process import Array, Posterior
+
+_LOG_ROOT_2PI = 0.5 * np.log(2.0 * np.pi)
+
+
+def log_improvement(u: Array) -> tuple[Array, Array, Array]:
+    """``log h(u)`` for ``h(u) = phi(u) + u Phi(u)``, with ``Phi/h`` and ``phi/h``, stable for all `u`.
+
+    Section 4.1 of Ament et al., Unexpected Improvements to Expected Improvement for Bayesian Optimization,
+    NeurIPS 2023.
+    """
+    log_phi = -0.5 * u * u - _LOG_ROOT_2PI
+    low = np.minimum(u, -1.0)
+    # Below -1: h = phi * (1 - |u| R) with Mills' ratio R = Phi/phi; for |u| beyond 1e3 its series 1/u^2.
+    ratio = np.sqrt(np.pi / 2.0) * erfcx(-low / np.sqrt(2.0))
+    rest = np.where(low < -1e3, 1.0 / (low * low), 1.0 + low * ratio)
+    high = np.maximum(u, -1.0)
+    phi = np.exp(-0.5 * high * high - _LOG_ROOT_2PI)
+    direct = np.log(phi + high * np.exp(log_ndtr(high)))
+    log_h = np.where(u < -1.0, log_phi + np.log(np.maximum(rest, 1e-300)), direct)
+    return log_h, np.exp(log_ndtr(u) - log_h), np.exp(log_phi - log_h)
+
+
+def log_nei(posterior: Posterior, best: Array, at: Array) -> Array:
+    """Log of the noisy expected improvement at ``m x f`` places: ``m`` numbers.
+
+    The expectation over the function's values at the incumbents and at pending points is taken over `s`
+    scenarios; given these, the improvement at a further place is known in closed form. Letham et al.,
+    Constrained Bayesian Optimization with Noisy Experiments, Bayesian Analysis 14 (2019).
+
+    Args:
+        posterior: with the scenarios imagined.
+        best: the lowest value in each scenario, ``s`` numbers.
+        at: places.
+    """
+    mean, variance = posterior.moments(at)
+    return log_nei_of(mean, variance, best)
+
+
+def log_nei_of(mean: Array, variance: Array, best: Array) -> Array:
+    """As `log_nei`, from means ``m x s`` and variances ``m``."""
+    sigma = np.sqrt(variance)[:, None]
+    log_h, _, _ = log_improvement((best - mean) / sigma)
+    average: Array = logsumexp(log_h, axis=1) - np.log(len(best)) + np.log(sigma[:, 0])
+    return average
+
+
+def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, Array]:
+    """`log_nei` and its gradient, ``m`` and ``m x f`` numbers."""
+    kernel = posterior.kernel
+    k, slope = kernel.with_slope(at, posterior.places)
+    root = k @ posterior.inverse_root.T
+    sigma = np.sqrt(np.maximum(1.0 - (root * root).sum(1), 1e-12))[:, None]
+    mean = posterior.prior_mean + k @ posterior.weights
+    log_h, cdf, pdf = log_improvement((best - mean) / sigma)
+    value = logsumexp(log_h, axis=1) - np.log(len(best)) + np.log(sigma[:, 0])
+    share = softmax(log_h, axis=1)
+    by_mean = -share * cdf / sigma
+    by_sigma = (share * pdf).sum(1, keepdims=True) / sigma
+    by_k = by_mean @ posterior.weights.T - (by_sigma / sigma) * (root @ posterior.inverse_root)
+    pull = 2.0 * by_k * slope
+    squares = kernel.lengthscales**2
+    gradient = (at * pull.sum(1, keepdims=True) - pull @ posterior.places) / squares
+    return value, gradient
+
+
+def climb(posterior: Posterior, best: Array, starts: Array, free: Array, steps: int) -> Array:
+    """Ascends `log_nei` from several starts at once, within the unit cube, by L-BFGS-B.
+
+    Args:
+        posterior: with the scenarios imagined.
+        best: the lowest value in each scenario, ``s`` numbers.
+        starts: ``m x f`` places.
+        free: which features of each start may move, ``m x f`` booleans.
+        steps: iterations at most.
+
+    Returns:
+        ``m x f`` places.
+    """
+    if not free.any():
+        return starts
+    moving = free.nonzero()
+
+    def descend(x: Array) -> tuple[float, Array]:
+        at = starts.copy()
+        at[moving] = x
+        value, gradient = log_nei_slope(posterior, best, at)
+        return -float(value.sum()), -gradient[moving]
+
+    found = minimize(
+        descend,
+        starts[moving],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0.0, 1.0)] * len(moving[0]),
+        options={"maxiter": steps, "maxfun": 2 * steps},
+    )
+    ends = starts.copy()
+    ends[moving] = np.clip(found.x, 0.0, 1.0)
+    return ends

@@ -1,0 +1,239 @@
+"""The optimisers of Nevergrad behind ask and tell."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from algorithms.history import HistoryAlgorithm
+from algorithms.options import text, whole
+from hpo_steer.algorithm import Observation, Point, Step
+from hpo_steer.errors import AlgorithmError, ConfigError, nearest
+from hpo_steer.parameters import Categorical, Int, Parameter
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its import warns of NumPy's deprecations
+    import nevergrad as ng
+
+if TYPE_CHECKING:
+    from hpo_steer.objectives import Objective
+    from hpo_steer.space import Params, SearchSpace
+
+_REDRAWS = 20
+
+
+class Nevergrad(HistoryAlgorithm):
+    """Every optimiser of Nevergrad's registry, by its name there.
+
+    Continuous parameters are scalars on the unit interval (linear or logarithmic in value), integers and floats
+    with a step are integer-cast scalars, choices are choices. Nevergrad knows no conditions: all parameters are
+    drawn, and those that a point switches off are left out of it. Points not told yet are its own pending ones.
+
+    A failed point is *not told*: any loss told in its place would be made up, and Nevergrad's optimisers go on
+    without the results of some points. A suggestion made before is answered with the value it got.
+
+    Sequential optimisers (Powell, Cobyla, BO…, and any with ``workers: 1``) have one suggestion open at a time,
+    and would wait for its result for ever: the other points of an ask are random ones. After a failure they are
+    told the worst loss so far (zero if there is none), as a solver that stands still is worse than one that is
+    pushed away.
+
+    Rapin and Teytaud, Nevergrad: a gradient-free optimization platform, 2018; NGOpt: Meunier et al., Black-Box
+    Optimization Revisited, IEEE Transactions on Evolutionary Computation 26 (2022).
+
+    Args:
+        space: where points come from.
+        objectives: one or several.
+        seed: fixes every random choice.
+        optimizer: a name in ``nevergrad.optimizers.registry``.
+        budget: how many points the search is planned for; many optimisers choose by it.
+        workers: how many points are evaluated at a time; sequential optimisers take one whatever is said here.
+
+    Raises:
+        ConfigError: no such optimiser, or one that cannot serve this space or these options.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        seed: int = 0,
+        *,
+        optimizer: str = "NGOpt",
+        budget: int = 1_000,
+        workers: int = 20,
+    ) -> None:
+        super().__init__(space, objectives, seed)
+        registry = ng.optimizers.registry
+        if text("optimizer", optimizer) not in registry:
+            close = nearest(optimizer, registry)
+            hint = close if close.startswith("did") else "NGOpt, CMA, DE, PSO and OnePlusOne are among its many"
+            raise ConfigError("algorithm.optimizer", f'Nevergrad has no "{optimizer}"; {hint}')
+        self.name = optimizer
+        self._budget = whole("budget", budget, 1)
+        self._workers = 1 if registry[optimizer].no_parallelization else whole("workers", workers, 1)
+        self._searched = [p for p in space if p.count != 1]
+        self._fixed = {p.name: p.decode(0.5) for p in space if p.count == 1}
+        self._begin()
+        self._try_out()
+
+    def _begin(self) -> None:
+        self._open: dict[int, Any] = {}  # suggestions that wait for their results
+        self._foreign: dict[int, Any] = {}  # points that the optimiser did not suggest
+        self._losses: dict[tuple[Any, ...], list[float]] = {}
+        self._worst = [0.0] * len(self.objectives)
+        self._optimizer = self._made() if self._searched else None
+
+    def _made(self) -> Any:
+        with self._quiet():
+            parametrization = ng.p.Dict(**{p.name: _dimension(p) for p in self._searched})
+            parametrization.random_state = np.random.RandomState(self.seed & 0xFFFF_FFFF)
+            try:
+                return ng.optimizers.registry[self.name](
+                    parametrization, budget=self._budget, num_workers=self._workers
+                )
+            except Exception as exc:
+                raise ConfigError(
+                    "algorithm.optimizer", f'"{self.name}" cannot search this space: {_first_line(exc)}'
+                ) from exc
+
+    def _try_out(self) -> None:
+        """Asks once in vain: some optimisers notice only then that a package they need is missing."""
+        if self._optimizer is not None:
+            try:
+                self._ask(self._made())
+            except AlgorithmError as exc:
+                raise ConfigError("algorithm.optimizer", f"{exc}; choose another optimiser") from exc
+
+    def reset(self) -> None:
+        """Forgets everything but the configuration."""
+        super().reset()
+        self._begin()
+
+    def restore(self, history: Sequence[Step]) -> None:
+        """Goes through the history again: the optimisers keep state of their own."""
+        self.replay(history)
+
+    def adopt(self, points: Sequence[Point]) -> None:
+        """Takes in points that this instance did not propose."""
+        super().adopt(points)
+        for point in points:
+            self._spawn(point.id, point.params)
+
+    def learn(self, news: Sequence[Observation]) -> None:
+        """Tells the optimiser the losses, and of failures only what it cannot do without."""
+        for observation in news:
+            pool = self._open if observation.point_id in self._open else self._foreign
+            candidate = pool.pop(observation.point_id, None)
+            if observation.values is not None:
+                losses = [goal.sign * float(observation.values[goal.name]) for goal in self.objectives]
+                worst = self._worst if self._losses else losses
+                self._worst = [max(a, b) for a, b in zip(worst, losses, strict=True)]
+                self._losses[self.identity(self.points[observation.point_id])] = losses
+                self._tell(candidate, losses)
+            elif self._workers == 1:
+                self._tell(candidate, self._worst)
+
+    def _tell(self, candidate: Any, losses: list[float]) -> None:
+        if candidate is None:
+            return
+        with self._quiet():
+            try:
+                self._optimizer.tell(candidate, losses if len(losses) > 1 else losses[0])
+            except ng.errors.TellNotAskedNotSupportedError:
+                pass  # a random point; this optimiser takes no results but of its own
+            except Exception as exc:
+                raise AlgorithmError(f"Nevergrad's {self.name} failed: {_first_line(exc)}") from exc
+
+    def propose(self, n: int) -> list[Params]:
+        """`n` candidates of the optimiser; random new points where it has no more to offer."""
+        found: list[Params] = []
+        redraws = _REDRAWS if self._optimizer is not None else 0
+        while len(found) < n and redraws > 0 and not (self._workers == 1 and self._open):
+            candidate = self._ask(self._optimizer)
+            params = self._params(candidate.value)
+            if self.claim(params):
+                self._open[self._next_id + len(found)] = candidate
+                found.append(params)
+                continue
+            redraws -= 1
+            known = self._losses.get(self.identity(params))
+            if known is not None or self._workers == 1:
+                self._tell(candidate, known or self._worst)
+        for params in self.draw(n - len(found)):
+            self._spawn(self._next_id + len(found), params)
+            found.append(params)
+        return found
+
+    def _ask(self, optimizer: Any) -> Any:
+        with self._quiet():
+            try:
+                return optimizer.ask()
+            except Exception as exc:
+                raise AlgorithmError(f"Nevergrad's {self.name} failed: {_first_line(exc)}") from exc
+
+    def _params(self, values: dict[str, Any]) -> Params:
+        row = dict(self._fixed)
+        for p in self._searched:
+            row[p.name] = _value(p, values[p.name])
+        return self.space.without_inactive(row)
+
+    def _spawn(self, point_id: int, params: Any) -> None:
+        """A candidate for a point that the optimiser did not ask for."""
+        if self._optimizer is None:
+            return
+        values = {
+            p.name: _place(p, params[p.name] if p.name in params else p.decode(0.5)) for p in self._searched
+        }
+        with self._quiet():
+            self._foreign[point_id] = self._optimizer.parametrization.spawn_child(new_value=values)
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Hides Nevergrad's warnings, and keeps NumPy's global random numbers from taking part.
+
+        Some optimisers draw from ``numpy.random`` itself: these draws are seeded here, and the caller's
+        numbers put back afterwards.
+        """
+        state = np.random.get_state()  # noqa: NPY002
+        step = (self._next_id, len(self.told))
+        np.random.seed(hash((self.seed, *step)) & 0xFFFF_FFFF)  # noqa: NPY002
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
+
+
+def _dimension(p: Parameter) -> Any:
+    if isinstance(p, Categorical):
+        return ng.p.Choice(range(p.count))
+    if p.count is None or (isinstance(p, Int) and p.log):
+        return ng.p.Scalar(init=0.5, lower=0.0, upper=1.0)
+    return ng.p.Scalar(init=(p.count - 1) // 2, lower=0, upper=p.count - 1).set_integer_casting()
+
+
+def _value(p: Parameter, place: Any) -> Any:
+    if isinstance(p, Categorical):
+        return p.choices[int(place)]
+    if p.count is None or (isinstance(p, Int) and p.log):
+        return p.decode(min(max(float(place), 0.0), 1.0))
+    return p.decode((int(place) + 0.5) / p.count)
+
+
+def _place(p: Parameter, value: Any) -> Any:
+    if isinstance(p, Categorical):
+        return p.index(value)
+    unit = p.encode(value)
+    if p.count is None or (isinstance(p, Int) and p.log):
+        return unit
+    return int(unit * p.count)
+
+
+def _first_line(exc: Exception) -> str:
+    cause = exc.__cause__ or exc
+    return str(cause).strip().split("\n")[0] or type(cause).__name__

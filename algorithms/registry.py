@@ -1,0 +1,29 @@
+"""The built-in algorithms by name. Importing this file imports none of them, nor the libraries they need."""
+
+from __future__ import annotations
+
+from hpo_steer.registry import AlgorithmEntry
+
+BUILTIN: dict[str, AlgorithmEntry] = {
+    "bayesian": AlgorithmEntry(
+        "algorithms.bayesian:Bayesian",
+        "Gaussian process and noisy expected improvement, in batches; for expensive points (BoTorch)",
+        extra="bayesian",
+        heavy=True,
+    ),
+    "grid": AlgorithmEntry("algorithms.grid:Grid", "every cell of a grid once, in order or shuffled"),
+    "nevergrad": AlgorithmEntry(
+        "algorithms.nevergrad_optimizers:Nevergrad",
+        "every optimiser of Nevergrad: evolution strategies, swarms, portfolios",
+        extra="nevergrad",
+        heavy=True,
+    ),
+    "optuna": AlgorithmEntry(
+        "algorithms.optuna_samplers:Optuna",
+        "every sampler of Optuna: TPE, GP, CMA-ES, NSGA-II and more; several objectives",
+        extra="optuna",
+        heavy=True,
+    ),
+    "random": AlgorithmEntry("algorithms.random_search:Random", "independent uniform points"),
+    "sobol": AlgorithmEntry("algorithms.sobol:Sobol", "a scrambled Sobol sequence: evenly spread points"),
+}

@@ -1,0 +1,114 @@
+"""The folder in which a worker and one of its trainings meet, and the log of that training."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo_steer.messages import Work
+from hpo_steer.training import ATTEMPT_DIR, CHECKPOINT, POINT, REPORTS, STOP
+
+LOG_LINES = 50
+LOG_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class ReportLine:
+    """A report as a training wrote it.
+
+    Attributes:
+        step: epoch or the like.
+        metrics: finite numbers.
+    """
+
+    step: int
+    metrics: dict[str, float]
+
+
+class AttemptFolder:
+    """An attempt's folder; it is made on disk only when something is put into it.
+
+    Args:
+        path: where it is; its parent is the point's folder, which outlives the attempt.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.bad_reports = 0
+        self._offset = 0
+
+    def make(self) -> Path:
+        """Makes it."""
+        os.makedirs(self.path, exist_ok=True)  # noqa: PTH103 - on the fast way, strings are enough
+        return Path(self.path)
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Lets the next `hpo_steer.report` raise `Stopped`."""
+        folder = self.make()
+        (folder / f"{STOP}.new").write_text(reason, encoding="utf-8")
+        (folder / f"{STOP}.new").replace(folder / STOP)
+
+    def new_reports(self) -> list[ReportLine]:
+        """The reports since the last call; a line that is still being written is left for the next one."""
+        try:
+            with open(f"{self.path}/{REPORTS}", "rb") as file:  # noqa: PTH123 - on the fast way
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        reports = [_read_report(line) for line in complete.splitlines()]
+        self.bad_reports += reports.count(None)
+        return [report for report in reports if report is not None]
+
+    def remove(self) -> None:
+        """Removes it, and the point's folder where nothing else is in that; checkpoints stay."""
+        point = os.path.dirname(self.path)  # noqa: PTH120
+        if not os.path.exists(point):  # noqa: PTH110
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{point}/{CHECKPOINT}")  # noqa: PTH106 - only if it is empty
+        with contextlib.suppress(OSError):
+            os.rmdir(point)  # noqa: PTH106
+
+    def environment(self, work: Work) -> dict[str, str]:
+        """What tells the in-training API where it is."""
+        return {ATTEMPT_DIR: self.path, POINT: json.dumps(point_of(work))}
+
+
+def point_of(work: Work) -> dict[str, Any]:
+    """What `hpo_steer.point` returns in a training."""
+    return {"id": work.point, "attempt": work.attempt, "model": work.model, "iteration": work.iteration}
+
+
+def log_tail(path: Path, start: int = 0) -> str:
+    """The last `LOG_LINES` lines and `LOG_BYTES` bytes of a log, of what was written from `start` on."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(min(start, end), end - LOG_BYTES))
+            data = file.read(LOG_BYTES)
+    except OSError:
+        return ""
+    lines = data.decode("utf-8", "replace").replace("\0", "").splitlines()
+    return "\n".join(lines[-LOG_LINES:])
+
+
+def _read_report(line: bytes) -> ReportLine | None:
+    try:
+        given = json.loads(line)
+        metrics = {
+            str(name): float(value)
+            for name, value in given["metrics"].items()
+            if abs(float(value)) < float("inf")
+        }
+        return ReportLine(int(given["step"]), metrics) if metrics else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

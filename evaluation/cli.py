@@ -1,0 +1,211 @@
+"""The program `hpo-evaluate`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from evaluation.launch import Assignment
+
+LOCAL, RUN, RUN_FOLDER = "HPO_STEER_LOCAL", "HPO_STEER_RUN", "HPO_STEER_RUN_FOLDER"
+"""The environment that steering gives to the workers it starts itself."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`hpo-evaluate --config sweep.yaml --slots 4`\n\n"
+    "`hpo-evaluate --broker amqps://steer@broker.example/hpo --experiment fastcalogan --function train.py:train`\n\n"
+    "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train --lr {lr} --out {output}'`\n\n"
+    "Ctrl-C finishes what runs; again stops at once. Neither loses a result."
+)
+def evaluate(
+    config: Annotated[Path | None, typer.Option(help="The experiment's file (YAML, TOML or JSON).")] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(help="amqp://user@host/vhost or amqps://…; password: HPO_STEER_BROKER_PASSWORD."),
+    ] = None,
+    experiment: Annotated[str | None, typer.Option(help="The experiment's name, without a config.")] = None,
+    function: Annotated[
+        str | None, typer.Option(help="What to run: FILE.py:NAME or package.module:NAME.")
+    ] = None,
+    command: Annotated[str | None, typer.Option(help="Or a command, with {name}, {input}, {output}.")] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric that must come back (may be given again), without a config."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="How many points to evaluate at once.")
+    ] = None,
+    python: Annotated[str | None, typer.Option(help="The interpreter that runs the function.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config.")
+    ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where checkpoints, unsent results and logs are kept. [~/.cache/hpo-steer/NAME]"),
+    ] = None,
+) -> None:
+    """Evaluates points of an experiment: takes them from the broker, trains, and sends the results back."""
+    given = {"broker": broker, "experiment": experiment, "function": function, "command": command}
+    given |= {"slots": slots, "python": python}
+    if config is not None:
+        assignment = _from_config(config, given, settings or [], work_dir)
+    else:
+        assignment = _from_options(given, objective or [], settings or [], work_dir)
+    raise typer.Exit(_work(assignment))
+
+
+def main() -> None:
+    """Runs the program; ends the process with its exit code (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    from hpo_steer.errors import HpoSteerError, UserError
+
+    code: Any = 0
+    try:
+        code = app(standalone_mode=False)
+    except UserError as exc:
+        code = _error(str(exc), 2)
+    except HpoSteerError as exc:
+        code = _error(str(exc), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as exc:
+        show = getattr(exc, "show", None)  # a wrong option: typer says which
+        if show is None:
+            raise
+        show()
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _from_config(
+    config: Path, given: dict[str, Any], overrides: list[str], work_dir: Path | None
+) -> Assignment:
+    from evaluation.launch import Assignment, broker_settings, default_work_dir
+    from hpo_steer.config import load_config
+    from hpo_steer.config.schema import Broker
+    from hpo_steer.errors import ConfigError
+
+    loaded = load_config(config, overrides)
+    goals = loaded.experiment
+    for name in ("experiment", "function", "command"):
+        if given[name] is not None:
+            raise ConfigError("", f"--{name} does not go with --config, which says it; use --set")
+    evaluation = goals.evaluation
+    changes = {name: given[name] for name in ("slots", "python") if given[name] is not None}
+    broker = goals.broker
+    if given["broker"] is not None:
+        broker = broker.model_copy(update={"url": Broker(url=given["broker"]).url})
+    local = os.environ.get(LOCAL)
+    if broker.local and not local:
+        raise ConfigError(
+            "broker",
+            "is local: hpo-steer starts these workers itself. For a worker of your own, on this machine or "
+            "another, both need a broker: amqps://user@host/vhost",
+        )
+    names = dict.fromkeys(p.name for model in goals.models for p in goals.space(model))
+    constants = dict.fromkeys(name for model in goals.models for name in model.constants)
+    return Assignment(
+        goals.name,
+        evaluation.model_copy(update=changes),
+        objectives=[goal.name for goal in goals.goals],
+        parameters=[*names, *constants],
+        broker=broker_settings(broker, loaded.folder),
+        folder=loaded.folder,
+        work_dir=_run_folder() or _own(work_dir, goals.name) or default_work_dir(goals.name),
+        run=os.environ.get(RUN) if local else None,
+        address=local,
+    )
+
+
+def _from_options(
+    given: dict[str, Any], objectives: list[str], overrides: list[str], work_dir: Path | None
+) -> Assignment:
+    from pydantic import ValidationError
+
+    from evaluation.launch import Assignment, broker_settings, default_work_dir
+    from hpo_steer.config.schema import NAME, Broker, Evaluation
+    from hpo_steer.errors import ConfigError
+
+    if given["broker"] is None or given["experiment"] is None:
+        raise ConfigError("", "needs --config FILE, or --broker URL and --experiment NAME")
+    if overrides:
+        raise ConfigError("", "--set changes a key of a config; there is no --config")
+    if not NAME.fullmatch(given["experiment"]):
+        raise ConfigError("--experiment", f"{given['experiment']!r} is no name of an experiment")
+    spec = {
+        name: given[name] for name in ("function", "command", "slots", "python") if given[name] is not None
+    }
+    if isinstance(spec.get("command"), str):
+        spec["command"] = shlex.split(spec["command"])
+    try:
+        evaluation, broker = Evaluation(**spec), Broker(url=given["broker"])
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"--{key}" if key else "", first["msg"].removeprefix("Value error, ")) from None
+    if broker.local:
+        raise ConfigError(
+            "--broker", "local workers are started by hpo-steer itself; give amqps://user@host/vhost"
+        )
+    name = given["experiment"]
+    return Assignment(
+        name,
+        evaluation,
+        objectives=objectives,
+        parameters=[],
+        broker=broker_settings(broker, Path.cwd()),
+        folder=Path.cwd(),
+        work_dir=_own(work_dir, name) or default_work_dir(name),
+    )
+
+
+def _own(work_dir: Path | None, experiment: str) -> Path | None:
+    return None if work_dir is None else work_dir / experiment
+
+
+def _run_folder() -> Path | None:
+    folder = os.environ.get(RUN_FOLDER)
+    return Path(folder) if folder and os.environ.get(LOCAL) else None
+
+
+def _work(assignment: Assignment) -> int:
+    from evaluation.display import Display
+    from evaluation.launch import check, make_worker
+
+    with Display(quiet=assignment.address is not None) as display:
+        check(assignment, display.say)
+        display.say(_heading(assignment))
+        worker, warden = make_worker(
+            assignment,
+            say=display.say,
+            show=display.show,
+            on_retry=lambda text: display.say(f"waiting: {text}"),
+        )
+        try:
+            return 0 if worker.run() else 130
+        finally:
+            warden.close()
+
+
+def _heading(assignment: Assignment) -> str:
+    import socket
+
+    cores = os.cpu_count() or 1
+    slots = assignment.evaluation.slots
+    return (
+        f"{socket.gethostname()}: {cores} core{'s' * (cores != 1)} → {slots} slot{'s' * (slots != 1)} · "
+        f"{assignment.broker.url} · experiment {assignment.experiment} · {assignment.work_dir}"
+    )
+
+
+def _error(text: str, code: int) -> int:
+    print(f"error: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the program's own words
+    return code

@@ -1,0 +1,105 @@
+"""What every runner offers: start an attempt, look whether it has ended, end it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.attempt import AttemptFolder
+from hpo_steer.child import clean
+from hpo_steer.messages import FailureInfo, Work
+
+
+@dataclass(frozen=True)
+class Task:
+    """An attempt, as a runner gets it.
+
+    Attributes:
+        work: the point.
+        slot: the worker's slot it runs in, from 0.
+        folder: its folder.
+        log: where its output goes.
+    """
+
+    work: Work
+    slot: int
+    folder: AttemptFolder
+    log: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: one of the two.
+
+    Attributes:
+        metrics: finite numbers by name.
+        failure: why there are none.
+    """
+
+    metrics: Mapping[str, float] | None = None
+    failure: FailureInfo | None = None
+
+
+class Handle(ABC):
+    """A running attempt. No method blocks."""
+
+    @property
+    @abstractmethod
+    def pid(self) -> int:
+        """The process that runs it."""
+
+    @abstractmethod
+    def fds(self) -> tuple[int, ...]:
+        """Descriptors; when one is readable `poll` may have news. They stay the same until it has an outcome."""
+
+    @abstractmethod
+    def poll(self, now: float) -> Outcome | None:
+        """Its outcome, once there is one; then the handle is spent and its processes are gone or free again.
+
+        Call it also every tenth of a second or so, as it kills processes whose grace is over.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Asks its processes to end; they are killed after a grace of some seconds."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Kills its processes."""
+
+    @abstractmethod
+    def log_tail(self) -> str:
+        """The last lines of what it has printed."""
+
+
+class Runner(ABC):
+    """Starts attempts."""
+
+    @abstractmethod
+    def start(self, task: Task) -> Handle:
+        """Starts an attempt.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+
+    def warm(self, slots: int) -> None:
+        """Prepares for attempts in that many slots, where that saves time."""
+
+    def close(self) -> None:
+        """Ends every process; spent and running handles are void."""
+
+
+def failed(kind: str, message: str) -> Outcome:
+    """A failure as an outcome."""
+    return Outcome(failure=FailureInfo.model_validate({"kind": kind, "message": clean(message)}))
+
+
+def read_answer(answer: Mapping[str, Any]) -> Outcome:
+    """What a child or `check_metrics` says, as an outcome."""
+    if "metrics" in answer:
+        return Outcome(metrics=answer["metrics"])
+    return failed(answer["failure"]["kind"], answer["failure"]["message"])

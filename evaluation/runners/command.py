@@ -1,0 +1,202 @@
+"""Runs the user's command for each point, and reads its metrics from a file or from its last line of output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.attempt import log_tail
+from evaluation.process import ProcessGroup, Surroundings, died
+from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
+from hpo_steer.child import check_metrics
+
+INPUT, OUTPUT = "input", "output"
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
+_KEPT_OUTPUT = 262_144
+_MAX_OUTPUT_FILE = 8_000_000
+
+
+class CommandRunner(Runner):
+    """Runs a command.
+
+    Args:
+        command: the program and its arguments, with ``{name}`` for parameters, ``{input}`` and ``{output}`` for the
+            JSON files of the point and of its metrics.
+        around: the processes' surroundings.
+        objectives: metrics that the command must give.
+        parameters: names that the search space knows; one that a point lacks (it is switched off) becomes an empty
+            text. Other braces are left alone.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        around: Surroundings,
+        objectives: Sequence[str],
+        parameters: Sequence[str] = (),
+    ) -> None:
+        self._command, self._around, self._objectives = command, around, objectives
+        self._absent = dict.fromkeys(parameters, "")
+        self._running: set[_Running] = set()
+
+    def start(self, task: Task) -> Handle:
+        """Starts an attempt; raises as `Runner.start`."""
+        folder = task.folder.make()
+        (folder / "input.json").write_text(json.dumps(task.work.params), encoding="utf-8")
+        texts = {
+            **self._absent,
+            **{name: _text(value) for name, value in task.work.params.items()},
+            INPUT: str(folder / "input.json"),
+            OUTPUT: str(folder / "output.json"),
+        }
+        argv = [fill(argument, texts) for argument in self._command]
+        handle = _Running(self, task, argv)
+        self._running.add(handle)
+        return handle
+
+    def close(self) -> None:
+        """Kills every process."""
+        for handle in list(self._running):
+            handle.kill()
+            handle.end()
+
+    def group(self, task: Task, argv: Sequence[str], log_fd: int, stdout_fd: int) -> ProcessGroup:
+        """The processes of an attempt."""
+        env = {"HPO_STEER_SLOT": str(task.slot), **task.folder.environment(task.work)}
+        return ProcessGroup(argv, self._around, env=env, log_fd=log_fd, stdout_fd=stdout_fd)
+
+    def read(self, task: Task, stdout: bytes) -> Outcome:
+        """The metrics that a command has left."""
+        file = Path(task.folder.path) / "output.json"
+        if file.exists():
+            return self._read_file(file)
+        line = next((s for s in reversed(stdout.decode("utf-8", "replace").splitlines()) if s.strip()), "")
+        with contextlib.suppress(ValueError, RecursionError):
+            return self._check(json.loads(line), "the last line of output")
+        with contextlib.suppress(ValueError):  # such as +1.5 or nan, which are no JSON
+            return self._check(float(line), "the last line of output")
+        came = f"the last line is {line[:200]!r}" if line else "there is no output"
+        return failed("error", f"no metrics: {self._expected()}; {came}")
+
+    def ended(self, handle: _Running) -> None:
+        """A handle is spent."""
+        self._running.discard(handle)
+
+    def _read_file(self, file: Path) -> Outcome:
+        try:
+            if file.stat().st_size > _MAX_OUTPUT_FILE:
+                return failed(
+                    "error", f"the output file holds {file.stat().st_size:,} bytes, which is too much"
+                )
+            value = json.loads(file.read_bytes())
+        except (OSError, ValueError, RecursionError) as exc:
+            return failed("error", f"the output file is no JSON: {exc}")
+        return self._check(value, "the output file")
+
+    def _check(self, value: Any, where: str) -> Outcome:
+        if isinstance(value, dict) and "status" in value and "status" not in self._objectives:
+            status = value["status"]
+            message = value.get("message")
+            value = {name: given for name, given in value.items() if name not in ("status", "message")}
+            if status != 0:
+                return failed("error", f"status {status!r}" + (f": {message}" if message else ""))
+        if not isinstance(value, (dict, int, float)) or isinstance(value, bool):
+            return failed("error", f"{where} holds {str(value)[:80]!r}; {self._expected()}")
+        return read_answer(check_metrics(value, self._objectives, where))
+
+    def _expected(self) -> str:
+        names = self._objectives or ["loss"]
+        example = json.dumps(dict.fromkeys(names, 0.1))
+        number = ", or a number" if len(names) == 1 else ""
+        return f"expected {example} in the file {{output}} or as the last line of output{number}"
+
+
+class _Running(Handle):
+    """A running command."""
+
+    def __init__(self, runner: CommandRunner, task: Task, argv: Sequence[str]) -> None:
+        self._runner, self._task = runner, task
+        self._stdout = bytearray()
+        self._open = True
+        self._log_fd = os.open(task.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._pipe, stdout_fd = os.pipe()
+        os.set_blocking(self._pipe, False)
+        try:
+            self._group = runner.group(task, argv, self._log_fd, stdout_fd)
+        except BaseException:
+            os.close(self._pipe)
+            os.close(self._log_fd)
+            raise
+        finally:
+            os.close(stdout_fd)
+        self._fds = (self._pipe, *self._group.fds())
+
+    @property
+    def pid(self) -> int:
+        return self._group.pid
+
+    def fds(self) -> tuple[int, ...]:
+        return self._fds
+
+    def poll(self, now: float) -> Outcome | None:
+        exited = self._group.exited()
+        self._read()
+        if not exited:
+            self._group.tick(now)
+            return None
+        code = self.end()
+        if code != 0:
+            return failed("error", f"the command {died(code)}")
+        return self._runner.read(self._task, bytes(self._stdout))
+
+    def stop(self) -> None:
+        self._group.terminate()
+
+    def kill(self) -> None:
+        self._group.kill()
+
+    def log_tail(self) -> str:
+        return log_tail(self._task.log)
+
+    def end(self) -> int:
+        """Reaps the command; what it wrote last is read before."""
+        code = self._group.reap()
+        if self._open:
+            self._open = False
+            self._read()
+            os.close(self._pipe)
+            os.close(self._log_fd)
+            if self._task.log.stat().st_size == 0:
+                self._task.log.unlink(missing_ok=True)
+        self._runner.ended(self)
+        return code
+
+    def _read(self) -> None:
+        """Copies the output to the log and keeps its end; at most some megabytes at once."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(64):
+                data = os.read(self._pipe, 65_536)
+                if not data:
+                    return
+                self._stdout += data
+                del self._stdout[:-_KEPT_OUTPUT]
+                with contextlib.suppress(OSError):  # a full disk must not end the training
+                    os.write(self._log_fd, data)
+
+
+def fill(argument: str, texts: Mapping[str, str]) -> str:
+    """Puts texts in place of ``{name}``; names that are not among them stay.
+
+    >>> fill("--lr={lr} {x}", {"lr": "0.1"})
+    '--lr=0.1 {x}'
+    """
+    return PLACEHOLDER.sub(lambda found: texts.get(found[1], found[0]), argument)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,310 @@
+"""Runs the user's function in child processes that see `hpo_steer` alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.attempt import log_tail, point_of
+from evaluation.process import ProcessGroup, Surroundings, died
+from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
+from hpo_steer.child import BOOTSTRAP
+
+_MAX_ANSWER = 8_000_000
+_MAX_REQUEST = 65_536
+"""A longer request goes through a file, so that sending it never waits for the child."""
+_EXIT_GRACE_S = 10.0
+"""How long a child may take to end after its function has returned."""
+_MAX_SLOT_LOG = 16 * 2**20
+_KEPT_LOG_S = 0.3
+
+
+@dataclass(frozen=True)
+class FunctionTarget:
+    """Which function, and where it runs.
+
+    Attributes:
+        file: the file it is in; None: `module` is found by the interpreter.
+        module: the module's name.
+        name: the function's.
+        path: folders that go to the front of the child's ``sys.path``.
+        python: the interpreter.
+        link: a folder that holds nothing but `hpo_steer`.
+        objectives: metrics that the function must return.
+        reuse: one child takes many points.
+    """
+
+    file: Path | None
+    module: str
+    name: str
+    path: Sequence[Path]
+    python: Path
+    link: Path
+    objectives: Sequence[str]
+    reuse: bool = False
+
+
+class FunctionRunner(Runner):
+    """Runs a function: a child for each attempt, or warm ones that take many.
+
+    Args:
+        target: the function.
+        around: the children's surroundings.
+        logs: where warm children's logs go.
+    """
+
+    def __init__(self, target: FunctionTarget, around: Surroundings, logs: Path) -> None:
+        self._target, self._around, self._logs = target, around, logs
+        self._warm: dict[int, _Child] = {}
+        self._dying: list[_Child] = []
+        self._running: set[_OneShot] = set()
+
+    def start(self, task: Task) -> Handle:
+        """Starts an attempt; raises as `Runner.start`."""
+        if self._target.reuse:
+            return self._start_warm(task)
+        child = _Child(self._target, self._around, task.log, once=True, slot=task.slot)
+        try:
+            child.send(_request(task))
+        except OSError:  # it has died already, which the first poll finds
+            pass
+        handle = _OneShot(child, task.log)
+        self._running.add(handle)
+        handle.on_end = self._running.discard
+        return handle
+
+    def warm(self, slots: int) -> None:
+        """Starts a child for each slot, if they are used again."""
+        if self._target.reuse:
+            for slot in range(slots):
+                self._warm[slot] = self._new_warm(slot)
+
+    def close(self) -> None:
+        """Ends every child."""
+        for child in (*self._warm.values(), *self._dying, *(h.child for h in self._running)):
+            child.group.kill()
+            child.end()
+        self._warm.clear()
+        self._dying.clear()
+
+    def retire(self, child: _Child, slot: int) -> None:
+        """Ends a warm child; the slot's next attempt gets a new one."""
+        if self._warm.get(slot) is child:
+            del self._warm[slot]
+        child.group.kill()
+        self._dying.append(child)
+        self._bury()
+
+    def _start_warm(self, task: Task) -> Handle:
+        self._bury()
+        child = self._warm.get(task.slot)
+        if child is not None and child.group.exited():
+            self.retire(child, task.slot)
+            child = None
+        if child is None:
+            child = self._warm[task.slot] = self._new_warm(task.slot)
+        handle = _Warm(self, child, task)
+        with contextlib.suppress(OSError):  # it has died this moment, which the first poll finds
+            child.send(_request(task))
+        return handle
+
+    def _new_warm(self, slot: int) -> _Child:
+        mark = self._around.warden.mark
+        return _Child(
+            self._target, self._around, self._logs / f"worker-{mark}-slot-{slot}.log", once=False, slot=slot
+        )
+
+    def _bury(self) -> None:
+        for child in [c for c in self._dying if c.group.exited()]:
+            self._dying.remove(child)
+            child.end()
+
+
+class _Child:
+    """A child process and the socket to it."""
+
+    def __init__(
+        self, target: FunctionTarget, around: Surroundings, log: Path, *, once: bool, slot: int
+    ) -> None:
+        self.log = log
+        ours, theirs = socket.socketpair()
+        self.log_fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        setup = {
+            "fd": theirs.fileno(),
+            "file": str(target.file) if target.file else None,
+            "module": target.module,
+            "name": target.name,
+            "path": [str(folder) for folder in target.path],
+            "objectives": list(target.objectives),
+            "once": once,
+        }
+        argv = [str(target.python), "-c", BOOTSTRAP, str(target.link), json.dumps(setup)]
+        try:
+            self.group = ProcessGroup(
+                argv,
+                around,
+                env={"HPO_STEER_SLOT": str(slot)},
+                log_fd=self.log_fd,
+                pass_fds=(theirs.fileno(),),
+            )
+        except BaseException:
+            ours.close()
+            os.close(self.log_fd)
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self.socket = ours
+        self._buffer = b""
+
+    def send(self, request: bytes) -> None:
+        self.socket.sendall(request)
+
+    def receive(self) -> bytes | None:
+        """The answer, once it is there whole."""
+        try:
+            while data := self.socket.recv(262_144):
+                self._buffer += data
+                if len(self._buffer) > _MAX_ANSWER:
+                    self.group.kill()
+                    return None
+                if data[-1:] == b"\n":
+                    break
+        except (BlockingIOError, ConnectionResetError):
+            pass
+        line, newline, rest = self._buffer.partition(b"\n")
+        if not newline:
+            return None
+        self._buffer = rest
+        return line
+
+    def fds(self) -> tuple[int, ...]:
+        return (self.socket.fileno(), *self.group.fds())
+
+    def end(self) -> int:
+        """Reaps a child that has ended or has been killed."""
+        code = self.group.reap()
+        self.socket.close()
+        if self.log_fd >= 0:
+            os.close(self.log_fd)
+            self.log_fd = -1
+        if self.log.stat().st_size == 0:
+            self.log.unlink(missing_ok=True)
+        return code
+
+
+class _OneShot(Handle):
+    """An attempt with a child of its own."""
+
+    def __init__(self, child: _Child, log: Path) -> None:
+        self.child, self._log = child, log
+        self._answer: bytes | None = None
+        self._leave_by = 0.0
+        self.on_end = lambda handle: None
+
+    @property
+    def pid(self) -> int:
+        return self.child.group.pid
+
+    def fds(self) -> tuple[int, ...]:
+        return self.child.fds()
+
+    def poll(self, now: float) -> Outcome | None:
+        group = self.child.group
+        exited = group.exited()  # looked at first: what the child said before is then there to read
+        if self._answer is None:
+            self._answer = self.child.receive()
+            self._leave_by = now + _EXIT_GRACE_S
+        if not exited:
+            if self._answer is not None and now >= self._leave_by:
+                group.kill()
+            group.tick(now)
+            return None
+        self.on_end(self)
+        code = self.child.end()
+        if self._answer is None:
+            return failed("error", f"the training {died(code, 'before it returned')}")
+        return read_answer(json.loads(self._answer))
+
+    def stop(self) -> None:
+        self.child.group.terminate()
+
+    def kill(self) -> None:
+        self.child.group.kill()
+
+    def log_tail(self) -> str:
+        return log_tail(self._log)
+
+
+class _Warm(Handle):
+    """An attempt in a warm child."""
+
+    def __init__(self, runner: FunctionRunner, child: _Child, task: Task) -> None:
+        self._runner, self._child, self._task = runner, child, task
+        self._began = time.monotonic()
+        self._log_start = os.fstat(child.log_fd).st_size
+        if self._log_start > _MAX_SLOT_LOG:
+            os.truncate(child.log, 0)
+            self._log_start = 0
+
+    @property
+    def pid(self) -> int:
+        return self._child.group.pid
+
+    def fds(self) -> tuple[int, ...]:
+        return self._child.fds()
+
+    def poll(self, now: float) -> Outcome | None:
+        child = self._child
+        line = child.receive()
+        if line is None:
+            if not child.group.exited():
+                child.group.tick(now)
+                return None
+            line = child.receive()
+        if line is None:
+            code = child.group.reap()
+            outcome = failed("error", f"the training {died(code, 'before it returned')}")
+        else:
+            outcome = read_answer(json.loads(line))
+        kind = outcome.failure.kind if outcome.failure else None
+        if kind or now - self._began > _KEPT_LOG_S:
+            self._keep_log()
+        if kind and kind != "invalid":
+            self._runner.retire(child, self._task.slot)
+        return outcome
+
+    def stop(self) -> None:
+        self._child.group.terminate()
+
+    def kill(self) -> None:
+        self._child.group.kill()
+
+    def log_tail(self) -> str:
+        return log_tail(self._child.log, self._log_start)
+
+    def _keep_log(self) -> None:
+        """Copies the attempt's part of the child's log to a log of its own."""
+        with contextlib.suppress(OSError), self._child.log.open("rb") as source:
+            source.seek(self._log_start)
+            if start := source.read(65_536):
+                with self._task.log.open("wb") as target:
+                    target.write(start)
+                    shutil.copyfileobj(source, target)
+
+
+def _request(task: Task) -> bytes:
+    request = {"point": point_of(task.work), "dir": task.folder.path, "params": task.work.params}
+    data = json.dumps(request).encode() + b"\n"
+    if len(data) > _MAX_REQUEST:
+        file = task.folder.make() / "request.json"
+        file.write_bytes(data)
+        data = json.dumps({"request": str(file)}).encode() + b"\n"
+    return data

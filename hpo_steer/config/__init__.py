@@ -1,0 +1,18 @@
+"""The experiment's config: its schema, its file formats, its errors."""
+
+from hpo_steer.config.load import LoadedConfig, load_config, validate
+from hpo_steer.config.schema import Broker, Evaluation, Experiment, Model, Section, Steering, Store, Trigger
+
+__all__ = [
+    "Broker",
+    "Evaluation",
+    "Experiment",
+    "LoadedConfig",
+    "Model",
+    "Section",
+    "Steering",
+    "Store",
+    "Trigger",
+    "load_config",
+    "validate",
+]

@@ -1,0 +1,156 @@
+"""From a config file to a checked `Experiment`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hpo_steer.config.schema import Experiment
+from hpo_steer.config.source import Source, _Loader
+from hpo_steer.errors import ConfigError, UnknownAlgorithm, nearest
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A checked config.
+
+    Attributes:
+        experiment: what it says.
+        path: its file.
+        folder: where it lies; the user's files are named relative to it.
+        source: its text, for line numbers in later errors.
+    """
+
+    experiment: Experiment
+    path: Path
+    source: Source
+
+    @property
+    def folder(self) -> Path:
+        """The config's folder."""
+        return self.path.resolve().parent
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> LoadedConfig:
+    """Reads and checks a config.
+
+    Args:
+        path: a YAML, TOML or JSON file.
+        overrides: ``key=value`` texts, as in ``steering.max_points=50``.
+
+    Raises:
+        ConfigError: names the file, the line and the key, and says what to do.
+    """
+    source = Source.read(path)
+    for text in overrides:
+        _override(source.data, text)
+    try:
+        experiment = validate(source.data)
+        check_algorithms(experiment)
+    except ConfigError as exc:
+        raise exc.at(source.where(exc.key)) from None
+    return LoadedConfig(experiment, path, source)
+
+
+def validate(data: Mapping[str, Any]) -> Experiment:
+    """Checks a config's data.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    try:
+        return Experiment.model_validate(dict(data))
+    except ValidationError as exc:
+        raise _translated(exc) from None
+
+
+def check_algorithms(experiment: Experiment) -> None:
+    """Checks the algorithms' names, before anything is started.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest valid one.
+    """
+    from hpo_steer.registry import entry
+
+    for model in {id(m.algorithm): m for m in experiment.models}.values():
+        spec = experiment.algorithm_of(model)
+        if ("name" in spec) == ("class" in spec):
+            raise ConfigError("algorithm", "needs a name, or class: FILE.py:CLASS")
+        name = spec.get("name")
+        if name is not None:
+            try:
+                entry(str(name))
+            except UnknownAlgorithm as exc:
+                raise _Unnamed("algorithm", str(exc)) from None
+
+
+class _Unnamed(ConfigError):
+    """A config error whose sentence names its subject already."""
+
+    def at(self, where: str) -> ConfigError:
+        return ConfigError("", self.message, where)
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError("", f"--set takes KEY=VALUE, as in --set steering.max_points=50, got {text!r}")
+    parts = key.strip().split(".")
+    target = data
+    for part in parts[:-1]:
+        inner = target.get(part)
+        if inner is None:
+            inner = target[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(key, f'--set cannot reach into it: "{part}" holds {inner!r}')
+        target = inner
+    try:
+        target[parts[-1]] = yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError:
+        target[parts[-1]] = value
+
+
+def _translated(exc: ValidationError) -> ConfigError:
+    """The first of pydantic's complaints, in our words."""
+    errors = exc.errors(include_url=False)
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+    parts = [p for p in first["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(str|dict|list)\b", p))]
+    key = ""
+    for part in parts:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        return ConfigError(key, f"unknown key; {nearest(str(parts[-1]), _keys(parts[:-1]))}")
+    if kind == "missing":
+        return ConfigError(key, "is missing")
+    if kind == "value_error":
+        inner = first.get("ctx", {}).get("error")
+        if isinstance(inner, ConfigError):
+            return inner
+        return ConfigError(key, str(inner))
+    given = first["input"]
+    shown = f", got {given!r}" if not isinstance(given, (dict, list)) else ""
+    return ConfigError(key, re.sub(r"^Input should be ", "should be ", first["msg"]) + shown)
+
+
+def _keys(parts: list[Any]) -> list[str]:
+    """The valid keys of the section at a path."""
+    section: Any = Experiment
+    for part in parts:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        section = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_section(a)), None)
+        if section is None:
+            return []
+    return list(section.model_fields)
+
+
+def _is_section(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)

@@ -1,0 +1,333 @@
+"""The experiment as its config says it: one pydantic model a section."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from hpo_steer.errors import ConfigError
+from hpo_steer.objectives import Objective, parse_objectives
+from hpo_steer.space import SearchSpace
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def _check_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no name: letters, digits, '_', '-' and '.', starting with a letter or digit"
+        )
+    return value
+
+
+class Section(BaseModel):
+    """A part of a config: unknown keys are errors, values keep their types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Trigger(Section):
+    """When the next iteration starts; exactly one of the three.
+
+    Attributes:
+        fraction: this share of the current iteration has ended.
+        unevaluated_below: fewer than this many points are unevaluated; then `points_per_iteration` minus this many
+            new ones are asked for.
+        top_up: every ended point is replaced at once by a new one.
+    """
+
+    fraction: float | None = None
+    unevaluated_below: Count | None = None
+    top_up: bool = False
+
+    @field_validator("fraction")
+    @classmethod
+    def _inside(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value <= 1:
+            raise ValueError(f"must lie above 0 and at most at 1, got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> Trigger:
+        if (self.fraction is not None) + (self.unevaluated_below is not None) + self.top_up != 1:
+            raise ValueError("is one of {fraction: 0.75}, {unevaluated_below: 5} and top_up")
+        return self
+
+    def needed(self, size: int) -> int:
+        """How many of an iteration's `size` points must have ended (fraction trigger)."""
+        return math.ceil((self.fraction or 1.0) * size - 1e-9)
+
+    def __str__(self) -> str:
+        if self.fraction is not None:
+            return f"{100 * self.fraction:g} %"
+        return "top-up" if self.top_up else f"fewer than {self.unevaluated_below} unevaluated"
+
+
+class Steering(Section):
+    """How the search goes on and when it ends.
+
+    Attributes:
+        points_per_iteration: how many points an ask proposes (for each model).
+        trigger: when the next iteration starts.
+        max_points: ends a model's search after this many points; 100 if no other rule is given.
+        max_iterations: likewise after this many iterations.
+        max_time_s: ends the experiment after this much time, earlier sessions of it included.
+        target: ends a model's search once its only objective is this good.
+        patience: ends it after this many points in a row without a better one.
+        duplicates: what becomes of a point proposed before: `reuse` its values, `forbid` it, `replicate` it.
+    """
+
+    points_per_iteration: Count = 10
+    trigger: Trigger = Trigger(fraction=0.75)
+    max_points: Count | None = None
+    max_iterations: Count | None = None
+    max_time_s: Positive | None = None
+    target: float | None = None
+    patience: Count | None = None
+    duplicates: Literal["reuse", "forbid", "replicate"] = "reuse"
+
+    @field_validator("trigger", mode="before")
+    @classmethod
+    def _spelt_out(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value != "top_up":
+                raise ValueError("is one of {fraction: 0.75}, {unevaluated_below: 5} and top_up")
+            return {"top_up": True}
+        return value
+
+    @model_validator(mode="after")
+    def _smaller(self) -> Steering:
+        below = self.trigger.unevaluated_below
+        if below is not None and below >= self.points_per_iteration:
+            raise ValueError(
+                f"trigger.unevaluated_below ({below}) must be below points_per_iteration ({self.points_per_iteration})"
+            )
+        return self
+
+    @property
+    def point_limit(self) -> int | None:
+        """`max_points`, or its default where nothing else ends the search."""
+        others = (self.max_iterations, self.max_time_s, self.target, self.patience)
+        return self.max_points or (100 if all(rule is None for rule in others) else None)
+
+
+class Evaluation(Section):
+    """How a point is evaluated, and by whom.
+
+    Attributes:
+        function: ``FILE.py:NAME`` or ``package.module:NAME``, relative to the config's folder.
+        command: a program and its arguments, where ``{name}`` stands for a parameter, ``{input}`` and ``{output}``
+            for the JSON files of the point and of its metrics.
+        python: the interpreter that runs the function; the default is the one hpo-steer runs in.
+        env: environment variables for the training.
+        workers: how many workers steering starts on this machine; 0: only those that connect over the broker.
+        slots: how many points a worker evaluates at once.
+        reuse: one child process takes many points, so that imports are paid once (functions only).
+        timeout_s: an attempt that takes longer fails.
+        max_attempts: how often a point is tried when the training fails.
+        max_lost: how often a point may lose its worker before it is set aside.
+        heartbeat_s: how often a worker renews its leases.
+        lease_s: how long steering waits for a heartbeat before the point goes out again.
+    """
+
+    function: str | None = None
+    command: list[str] | None = None
+    python: str | None = None
+    env: dict[str, str] = {}
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    slots: Annotated[int, Field(ge=1, le=1024)] = 1
+    reuse: bool = False
+    timeout_s: Positive | None = None
+    max_attempts: Count = 3
+    max_lost: Count = 10
+    heartbeat_s: Positive = 5.0
+    lease_s: Positive = 60.0
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        import shlex
+
+        return shlex.split(value) if isinstance(value, str) else value
+
+    @field_validator("function")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^:]+:[A-Za-z_]\w*", value):
+            raise ValueError(f"expected FILE.py:FUNCTION, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> Evaluation:
+        if (self.function is None) == (self.command is None):
+            raise ValueError("needs exactly one of function: FILE.py:NAME and command: [program, argument, …]")
+        if self.command == []:
+            raise ValueError("command is empty")
+        if self.lease_s < 2 * self.heartbeat_s:
+            raise ValueError(
+                f"lease_s ({self.lease_s:g}) must be at least twice heartbeat_s ({self.heartbeat_s:g})"
+            )
+        return self
+
+
+class Broker(Section):
+    """How steering and workers reach each other.
+
+    Attributes:
+        url: ``local`` (worker processes on this machine) or ``amqp(s)://user@host:port/vhost``.
+        password_file: a file that holds the password; else it comes from HPO_STEER_BROKER_PASSWORD.
+        ca_file: the certificates that may sign the broker's (amqps).
+        cert_file: this side's certificate (amqps).
+        key_file: its private key.
+        connect_timeout_s: how long to try at start.
+    """
+
+    url: str = "local"
+    password_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    connect_timeout_s: Positive = 30.0
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value != "local" and not re.match(r"amqps?://[^/]", value):
+            raise ValueError(f"is local, amqp://user@host/vhost or amqps://…, got {value!r}")
+        return value
+
+    @property
+    def local(self) -> bool:
+        """Whether workers are processes of this machine only."""
+        return self.url == "local"
+
+
+class Store(Section):
+    """Where the experiment is written down.
+
+    Attributes:
+        folder: run folders lie in it, one an experiment.
+        url: ``postgresql://user@host/database``; else SQLite in the run folder.
+        password_file: a file that holds the database's password; else HPO_STEER_STORE_PASSWORD.
+    """
+
+    folder: str = "runs"
+    url: str | None = None
+    password_file: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("postgresql://"):
+            raise ValueError(f"is a folder or postgresql://user@host/database, got {value!r}")
+        return value
+
+
+class Model(Section):
+    """One of the things tuned in an experiment.
+
+    Attributes:
+        name: unique in the experiment.
+        constants: handed to the training with every point of this model.
+        search_space: this model's own space; else the experiment's.
+        algorithm: this model's own algorithm; else the experiment's.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    constants: dict[str, Any] = {}
+    search_space: dict[str, Any] | None = None
+    algorithm: str | dict[str, Any] | None = None
+
+
+class Experiment(Section):
+    """One config brought to life.
+
+    Attributes:
+        name: names the run folder and the queues.
+        seed: fixes every random choice of the search.
+        search_space: parameters by name.
+        constraints: expressions over parameters that every point satisfies.
+        objectives: metrics to minimise or maximise.
+        models: the things tuned; one, called ``main``, if none are listed.
+        algorithm: a name, or ``{name: …, option: …}``, or ``{class: FILE.py:CLASS, option: …}``.
+        steering: iterations and stop rules.
+        evaluation: what a worker runs.
+        broker: how workers are reached.
+        store: where results are kept.
+    """
+
+    name: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    search_space: dict[str, Any]
+    constraints: list[str] = []
+    objectives: dict[str, Any]
+    models: Annotated[list[Model], Field(min_length=1)] = [Model(name="main")]
+    algorithm: str | dict[str, Any] = "bayesian"
+    steering: Steering = Steering()
+    evaluation: Evaluation
+    broker: Broker = Broker()
+    store: Store = Store()
+
+    _name_checked = field_validator("name")(_check_name)
+    _goals: tuple[Objective, ...] = PrivateAttr(default=())
+
+    @field_validator("broker", mode="before")
+    @classmethod
+    def _broker(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _store(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"url": value} if "://" in value else {"folder": value}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        names = [model.name for model in self.models]
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise ConfigError("models", f'two models are called "{twice}"; give each its own name')
+        goals = parse_objectives(self.objectives)
+        if self.steering.target is not None:
+            if len(goals) > 1:
+                raise ConfigError(
+                    "steering.target", "goes with one objective; give each its own: {direction: …, target: …}"
+                )
+            only = goals[0]
+            goals = (Objective(only.name, only.direction, self.steering.target, only.reference),)
+        self._goals = goals
+        for model in self.models:
+            space = self.space(model)
+            for name in model.constants:
+                if name in space:
+                    raise ConfigError(
+                        "models", f'constant "{name}" of model "{model.name}" is also a parameter; rename one'
+                    )
+        return self
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives, with `steering.target` applied."""
+        return self._goals
+
+    def space(self, model: Model | None = None) -> SearchSpace:
+        """The search space of a model (of the experiment, without one).
+
+        Raises:
+            ConfigError: naming the key and what is wrong.
+        """
+        spec = self.search_space if model is None or model.search_space is None else model.search_space
+        return SearchSpace.from_dict(spec, self.constraints)
+
+    def algorithm_of(self, model: Model | None = None) -> Mapping[str, Any]:
+        """The algorithm of a model as a mapping with ``name`` or ``class``, and its options."""
+        spec = self.algorithm if model is None or model.algorithm is None else model.algorithm
+        return {"name": spec} if isinstance(spec, str) else spec

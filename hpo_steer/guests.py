@@ -1,0 +1,173 @@
+"""Algorithms in this interpreter, and the numbering of what they propose.
+
+`Guest` wraps one algorithm of whatever origin: it checks every proposal against the space, numbers the points of
+classes that return plain parameters, and follows the policy for duplicates of methods that don't avoid them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
+from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace
+from hpo_steer.objectives import Objective
+from hpo_steer.registry import algorithm_class, build
+from hpo_steer.space import Params, SearchSpace
+
+_ROUNDS = 10
+
+
+class Guest:
+    """One model's algorithm.
+
+    Args:
+        spec: ``{name: …}`` or ``{class: FILE.py:CLASS}``, with the algorithm's options.
+        space: where points come from.
+        objectives: what to optimise.
+        seed: fixes every random choice.
+        folder: what a ``class`` is named relative to.
+        forbid: whether points proposed before are left out.
+
+    Raises:
+        ConfigError: an option the algorithm does not have, or a space it cannot search.
+        UnknownAlgorithm: no algorithm of that name.
+        MissingExtra: what it needs is not installed.
+    """
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        seed: int,
+        folder: Path = Path(),
+        *,
+        forbid: bool = False,
+    ) -> None:
+        options = {k: v for k, v in spec.items() if k not in ("name", "class")}
+        self._space, self._forbid = space, forbid
+        self._users = "class" in spec
+        self.name = str(spec["class"] if self._users else spec["name"])
+        cls = _user_class(self.name, folder) if self._users else algorithm_class(self.name)
+        self._algorithm = build(cls, self.name, space, objectives, seed, options)
+        self._numbered = 0
+        self._seen: set[str] = set()
+        self._ended: str | None = None
+
+    @property
+    def ended(self) -> str | None:
+        """Why there are no more points, if so."""
+        return self._algorithm.ended or self._ended
+
+    def ask(self, n: int) -> list[Point]:
+        """Exactly `n` points, or fewer with `ended` set.
+
+        Raises:
+            AlgorithmError: the method failed, or proposed something that is no point of the space.
+        """
+        points = self._fresh(n)
+        if len(points) != n and self.ended is None:
+            raise AlgorithmError(f'algorithm "{self.name}" returned {len(points)} points; {n} were asked for')
+        return points
+
+    def _fresh(self, n: int) -> list[Point]:
+        if not (self._forbid and self._users):
+            return self._checked(self._proposals(n))
+        points: list[Point] = []
+        for _ in range(_ROUNDS):
+            for params in self._proposals(n - len(points)):
+                proposal = self._valid(params.params if isinstance(params, Point) else params)
+                key = self._space.hash(proposal)
+                if key not in self._seen:
+                    self._seen.add(key)
+                    points.append(Point(self._numbered, proposal))
+                    self._numbered += 1
+            if len(points) >= n or self._algorithm.ended:
+                return points
+        self._ended = f"{self.name} proposed nothing new {_ROUNDS} times in a row, and duplicates are forbidden"
+        return points
+
+    def _proposals(self, n: int) -> Sequence[Point] | Sequence[Params]:
+        try:
+            return self._algorithm.ask(n)
+        except HpoSteerError:
+            raise
+        except Exception as exc:
+            raise AlgorithmError(f'algorithm "{self.name}" failed to ask: {type(exc).__name__}: {exc}') from exc
+
+    def _checked(self, proposals: Sequence[Point] | Sequence[Params]) -> list[Point]:
+        points = []
+        for proposal in proposals:
+            if isinstance(proposal, Point) and not self._users:
+                points.append(proposal)
+                continue
+            params = proposal.params if isinstance(proposal, Point) else proposal
+            points.append(Point(self._numbered, self._valid(params)))
+            self._numbered += 1
+        return points
+
+    def _valid(self, params: Any) -> Params:
+        try:
+            return self._space.validate(params)
+        except (OutsideSpace, AttributeError, TypeError) as exc:
+            raise AlgorithmError(f'algorithm "{self.name}" proposed {params!r}: {exc}') from exc
+
+    def tell(self, observations: Sequence[Observation]) -> None:
+        """Takes in what came of points.
+
+        Raises:
+            AlgorithmError: the method failed.
+        """
+        try:
+            self._algorithm.tell(observations)
+        except HpoSteerError:
+            raise
+        except Exception as exc:
+            raise AlgorithmError(f'algorithm "{self.name}" failed to tell: {type(exc).__name__}: {exc}') from exc
+
+    def restore(self, history: Sequence[Step]) -> None:
+        """Brings the algorithm to the state after `history`.
+
+        Raises:
+            AlgorithmError: the method failed.
+        """
+        if not self._users:
+            try:
+                self._algorithm.restore(history)
+            except HpoSteerError:
+                raise
+            except Exception as exc:
+                raise AlgorithmError(
+                    f'algorithm "{self.name}" could not be restored: {type(exc).__name__}: {exc}'
+                ) from exc
+            return
+        for step in history:
+            if isinstance(step, Told):
+                self.tell(step.observations)
+            elif isinstance(step, Asked):
+                self.ask(step.n)
+
+
+def _user_class(target: str, folder: Path) -> type[SearchAlgorithm]:
+    """Imports ``FILE.py:CLASS`` (or ``module:CLASS``) from a folder.
+
+    Raises:
+        ConfigError: no such file or class, or it has no ask and tell.
+    """
+    import importlib
+    import sys
+
+    from hpo_steer.config.payload import check_payload, payload_file
+
+    check_payload(target, folder, "algorithm.class", "class")
+    file, module, name = payload_file(target, folder)
+    sys.path.insert(0, str(file.parent if file is not None and module == file.stem else folder))
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as exc:
+        raise ConfigError("algorithm.class", f"{module} cannot be imported: {exc}") from exc
+    if not isinstance(found, type) or not all(callable(getattr(found, m, None)) for m in ("ask", "tell")):
+        raise ConfigError("algorithm.class", f"{target} is no class with ask(n) and tell(observations)")
+    return found

@@ -1,0 +1,94 @@
+"""A process that hosts algorithms for steering: ``python -P -m hpo_steer.host``.
+
+Speaks the protocol of `hpo_steer.jsonlines` on standard input and output. Whatever the algorithms print goes to
+standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hpo_steer.errors import HpoSteerError, UserError
+from hpo_steer.guests import Guest
+from hpo_steer.jsonlines import dumps, history_from_json, observation_from_json
+from hpo_steer.objectives import parse_objectives
+from hpo_steer.space import SearchSpace
+
+
+class Host:
+    """Answers requests, one after the other.
+
+    Args:
+        replies: where answers go.
+    """
+
+    def __init__(self, replies: BinaryIO) -> None:
+        self._replies = replies
+        self._guests: dict[str, Guest] = {}
+
+    def handle(self, request: dict[str, Any]) -> None:
+        """Does what one request says; errors become ``error`` replies."""
+        try:
+            getattr(self, f"_{request['op']}")(request)
+        except HpoSteerError as exc:
+            self._fail(request, str(exc), user=isinstance(exc, UserError))
+        except Exception as exc:  # noqa: BLE001 - a request's failure is the sender's to judge
+            traceback.print_exc()
+            self._fail(request, f"{type(exc).__name__}: {exc}", user=False)
+
+    def _fail(self, request: dict[str, Any], message: str, *, user: bool) -> None:
+        self._reply(
+            {"op": "error", "id": request.get("id"), "model": request.get("model"), "message": message, "user": user}
+        )
+
+    def _reply(self, message: dict[str, Any]) -> None:
+        self._replies.write(dumps(message))
+        self._replies.flush()
+
+    def _open(self, request: dict[str, Any]) -> None:
+        self._guests[request["model"]] = Guest(
+            request["algorithm"],
+            SearchSpace.from_dict(request["search_space"], request["constraints"]),
+            parse_objectives(request["objectives"]),
+            request["seed"],
+            Path(request.get("folder", ".")),
+            forbid=request.get("duplicates") == "forbid",
+        )
+        self._reply({"op": "opened", "model": request["model"]})
+
+    def _restore(self, request: dict[str, Any]) -> None:
+        self._guests[request["model"]].restore(history_from_json(request["history"]))
+
+    def _tell(self, request: dict[str, Any]) -> None:
+        self._guests[request["model"]].tell([observation_from_json(o) for o in request["observations"]])
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        guest = self._guests[request["model"]]
+        points = guest.ask(request["n"])
+        self._reply(
+            {
+                "op": "points",
+                "id": request["id"],
+                "model": request["model"],
+                "points": [{"id": p.id, "params": p.params} for p in points],
+                "ended": guest.ended,
+            }
+        )
+
+
+def main() -> None:
+    """Serves requests until standard input ends."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    host = Host(replies)
+    for line in sys.stdin.buffer:
+        host.handle(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Contract suites for plug-in authors: subclass one and give it your implementation."""

@@ -1,0 +1,141 @@
+"""What a training can say and ask while it runs: report a metric, find its checkpoints, know its point.
+
+Standard library only, Python 3.9 or later. Run by hand, outside any attempt, the functions do no harm: `report` does
+nothing, `checkpoint_dir` is a temporary folder, and `point` has the id -1.
+
+A worker and its trainings meet in the attempt's folder, which the environment variable `HPO_STEER_ATTEMPT_DIR`
+names (so it works in subprocesses of the training too):
+
+- ``reports.jsonl``: a line for each `report`, ``{"step": 3, "metrics": {"loss": 0.2}}``;
+- ``stop``: there once steering has ended the attempt; its text is the reason;
+- ``../checkpoint/``: kept from one attempt at the point to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional
+
+from hpo_steer.errors import Stopped
+
+ATTEMPT_DIR = "HPO_STEER_ATTEMPT_DIR"
+POINT = "HPO_STEER_POINT"
+REPORTS = "reports.jsonl"
+STOP = "stop"
+CHECKPOINT = "checkpoint"
+
+
+class RunningPoint(NamedTuple):
+    """The point that is being evaluated.
+
+    Attributes:
+        id: its id in the experiment; -1 outside any attempt.
+        attempt: which try of a worker at it, from 1.
+        model: which model it belongs to.
+        iteration: the iteration that proposed it, from 1; 0 outside any attempt.
+    """
+
+    id: int
+    attempt: int
+    model: str
+    iteration: int
+
+
+class _Memory:
+    """What this process remembers: it has been stopped, and its folder where it runs outside any attempt."""
+
+    stopped_in: Optional[str] = None
+    by_hand: Optional[Path] = None
+
+
+def report(step: int, **metrics: Any) -> None:
+    """Tells steering an intermediate metric.
+
+    Args:
+        step: epoch, boosting round or the like; counts up.
+        metrics: numbers, or what `float` makes one of. Those that are not finite are left out.
+
+    Raises:
+        Stopped: steering has ended this attempt; let it pass, or save and return.
+        TypeError: a step or metric that is no number.
+
+    Example:
+        >>> report(step=3, loss=0.2)
+    """
+    folder = os.environ.get(ATTEMPT_DIR)
+    line = _line(step, metrics)
+    if not folder:
+        return
+    _append(folder, line)
+    try:
+        with open(os.path.join(folder, STOP), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - called often
+            reason = file.read()
+    except OSError:
+        return
+    _Memory.stopped_in = folder
+    raise Stopped(reason or "steering has ended this attempt")
+
+
+def checkpoint_dir() -> Path:
+    """The folder for this point's checkpoints, made if need be.
+
+    A later attempt at the same point on this machine (or on a shared file system) finds what earlier ones left.
+    Nobody deletes it. Write files under another name first and rename them, as an attempt may end at any moment.
+    """
+    folder = os.environ.get(ATTEMPT_DIR)
+    if folder:
+        path = Path(folder).parent / CHECKPOINT
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    if _Memory.by_hand is None:
+        _Memory.by_hand = Path(tempfile.mkdtemp(prefix="hpo-steer-checkpoint-"))
+    return _Memory.by_hand
+
+
+def point() -> RunningPoint:
+    """The point that is being evaluated; its id is -1 outside any attempt.
+
+    >>> point().id
+    -1
+    """
+    text = os.environ.get(POINT)
+    if not text:
+        return RunningPoint(-1, 1, "main", 0)
+    given = json.loads(text)
+    return RunningPoint(given["id"], given["attempt"], given["model"], given["iteration"])
+
+
+def stopped_in(folder: str) -> bool:
+    """Whether `report` has raised `Stopped` in the attempt of this folder, even if nobody let it pass."""
+    return _Memory.stopped_in == folder
+
+
+def _line(step: int, metrics: Dict[str, Any]) -> bytes:
+    numbers: Dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, (str, bytes)):
+            raise TypeError(f"report() got {name}={value!r}, which is no number")
+        number = float(value)
+        if math.isfinite(number):
+            numbers[name] = number
+    return json.dumps({"step": operator.index(step), "metrics": numbers}).encode() + b"\n"
+
+
+def _append(folder: str, line: bytes) -> None:
+    """One write, so that lines of several processes do not mix."""
+    path = os.path.join(folder, REPORTS)  # noqa: PTH118 - called often
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        fd = os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - made only for those that report
+        fd = os.open(path, flags, 0o644)
+    try:
+        os.write(fd, line)
+    finally:
+        os.close(fd)

@@ -1,0 +1,465 @@
+"""The transport without a broker: steering itself hands work to workers on this machine over a Unix socket.
+
+Nothing is kept on disk here. Steering's store knows every point, so a steering that starts anew publishes its
+work again; and a worker's event counts as confirmed only once steering has settled it, that is, committed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from hpo_steer.errors import BrokerError, MalformedMessage, TransportError
+from hpo_steer.messages import MAX_BYTES, Control, Event, Work
+from hpo_steer.transport.admission import admit_control, admit_event, admit_work, encode
+from hpo_steer.transport.base import (
+    Confirmed,
+    Delivery,
+    Released,
+    SteeringEnd,
+    SteeringIncoming,
+    TransportStatus,
+    WorkerEnd,
+    WorkerIncoming,
+)
+from hpo_steer.transport.inbox import Inbox
+from hpo_steer.transport.local_wire import Kind, Wire, WireThread, pack_numbers, unpack_numbers
+
+ADDRESS = "HPO_STEER_LOCAL"
+"""The environment variable that tells a worker the path of steering's socket."""
+DEAD_LETTERS = "dead-letters.jsonl"
+_CLOSE_S = 5.0
+_LONGEST_SOCKET_PATH = 100
+
+
+@dataclass(eq=False)
+class _Job:
+    """Work on its way.
+
+    Attributes:
+        body: the message.
+        redelivered: it was in a worker's hands before.
+    """
+
+    body: bytes
+    redelivered: bool = False
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A connected worker.
+
+    Attributes:
+        wire: the way to it.
+        credit: how many jobs it may hold.
+        in_hand: those it holds, by the number of the delivery.
+    """
+
+    wire: Wire
+    credit: int = 0
+    in_hand: dict[int, _Job] = field(default_factory=dict)
+
+    @property
+    def free(self) -> bool:
+        """Whether it takes one more."""
+        return len(self.in_hand) < self.credit
+
+
+class LocalSteeringEnd(SteeringEnd):
+    """Steering's end, which is also the broker.
+
+    Args:
+        experiment: name of the experiment.
+        run: id of the run.
+        folder: where `DEAD_LETTERS` is written; None: such messages are dropped.
+    """
+
+    def __init__(self, experiment: str, run: str, folder: Path | None = None) -> None:
+        self._inbox: Inbox[SteeringIncoming] = Inbox()
+        self._exchange = _Exchange(experiment, run, self._inbox, _DeadLetters(folder))
+        self._folder: Path | None = None
+        self._listener: socket.socket | None = None
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """The path of the socket, once open."""
+        if self._folder is None:
+            raise TransportError("the local transport is not open, so it has no address yet")
+        return str(self._folder / "s")
+
+    @property
+    def worker_environment(self) -> Mapping[str, str]:
+        """What a worker's environment must hold so that it finds this end."""
+        return {ADDRESS: self.address}
+
+    def open(self) -> None:  # noqa: D102
+        self._folder = _private_folder()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(self.address)
+        self._listener.listen(128)
+        self._listener.setblocking(False)
+        self._exchange.listen(self._listener)
+        self._exchange.start()
+
+    def publish(self, work: Sequence[Work]) -> None:  # noqa: D102
+        self._exchange.call(self._exchange.enqueue, [encode(item) for item in work])
+
+    def receive(self, limit: int = 1000) -> list[SteeringIncoming]:  # noqa: D102
+        return self._inbox.take(limit)
+
+    def settle(self, deliveries: Sequence[Delivery[Event]]) -> None:  # noqa: D102
+        self._exchange.call(self._exchange.confirm, [delivery.tag for delivery in deliveries])
+
+    def reject(self, delivery: Delivery[Event], reason: str) -> None:  # noqa: D102
+        self._exchange.call(self._exchange.bury_event, delivery, reason)
+
+    def control(self, message: Control) -> None:  # noqa: D102
+        self._exchange.call(self._exchange.tell_all, encode(message))
+
+    def discard_work(self) -> None:  # noqa: D102
+        self._exchange.wait_for(self._exchange.discard)
+
+    def waiting(self) -> int | None:  # noqa: D102
+        return self._exchange.waiting
+
+    def drained(self) -> bool:  # noqa: D102
+        return True
+
+    def status(self) -> TransportStatus:  # noqa: D102
+        number = len(self._exchange.workers)
+        workers = "1 worker" if number == 1 else f"{number} workers"
+        return TransportStatus(
+            connected=self._folder is not None and not self._closed, detail=f"local, {workers}"
+        )
+
+    def fileno(self) -> int:  # noqa: D102
+        return self._inbox.fileno()
+
+    def close(self) -> None:  # noqa: D102
+        if self._closed:
+            return
+        self._closed = True
+        if self._listener is not None:
+            self._exchange.wait_for(self._exchange.hang_up, self._listener)
+        self._exchange.end()
+        self._inbox.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class LocalWorkerEnd(WorkerEnd):
+    """A worker's end.
+
+    Args:
+        experiment: name of the experiment.
+        run: id of the run; None: of any.
+        address: the path of steering's socket.
+    """
+
+    def __init__(self, experiment: str, run: str | None, address: str) -> None:
+        self._address = address
+        self._inbox: Inbox[WorkerIncoming] = Inbox()
+        self._line = _Line(experiment, run, self._inbox)
+        self._events = 0
+        self._closed = False
+
+    def open(self) -> None:  # noqa: D102
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(self._address)
+        except OSError as exc:
+            sock.close()
+            raise BrokerError(
+                f"no steering process at {self._address}: {exc.strerror}. It has ended, or {ADDRESS} is stale"
+            ) from exc
+        self._line.connect(sock)
+
+    def set_credit(self, n: int) -> None:  # noqa: D102
+        self._line.send(Kind.CREDIT, n)
+
+    def receive(self) -> list[WorkerIncoming]:  # noqa: D102
+        return self._inbox.take(1000)
+
+    def publish(self, event: Event, token: object | None = None) -> None:  # noqa: D102
+        body = encode(event)
+        number = 0
+        if token is not None:
+            number = self._events = self._events + 1
+            self._line.tokens[number] = token
+        self._line.send(Kind.EVENT, number, body)
+
+    def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
+        self._line.send(Kind.SETTLE, 0, pack_numbers(_number(delivery) for delivery in deliveries))
+
+    def release(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
+        self._line.send(Kind.RELEASE, 0, pack_numbers(_number(delivery) for delivery in deliveries))
+
+    def reject(self, delivery: Delivery[Work], reason: str) -> None:  # noqa: D102
+        self._line.send(Kind.REJECT, _number(delivery), reason.encode())
+
+    def status(self) -> TransportStatus:  # noqa: D102
+        return TransportStatus(
+            connected=self._line.wire is not None, detail="local", unconfirmed=len(self._line.tokens)
+        )
+
+    def fileno(self) -> int:  # noqa: D102
+        return self._inbox.fileno()
+
+    def close(self) -> None:  # noqa: D102
+        if self._closed:
+            return
+        self._closed = True
+        if self._line.wire is not None:
+            self._line.call(self._line.hang_up)
+            self._line.quiet.wait(_CLOSE_S)
+        self._line.end()
+        self._inbox.close()
+
+
+class _Exchange(WireThread):
+    """The queue of work, the workers, and the way of their events to steering; all in its own thread."""
+
+    def __init__(
+        self, experiment: str, run: str, inbox: Inbox[SteeringIncoming], dead_letters: _DeadLetters
+    ) -> None:
+        super().__init__("hpo-steer local transport")
+        self._experiment, self._run_id = experiment, run
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._queue: deque[_Job] = deque()
+        self._numbers = 0
+        self.workers: dict[Wire, _Worker] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no worker holds; from any thread."""
+        return len(self._queue)
+
+    def wait_for(self, function: Callable[..., None], *args: object) -> None:
+        """Runs a method in the thread and waits for it; from another thread."""
+        done = threading.Event()
+        self.call(function, *args)
+        self.call(done.set)
+        if not done.wait(_CLOSE_S):
+            raise TransportError("the local transport does not answer")
+
+    def enqueue(self, bodies: Sequence[bytes]) -> None:
+        self._queue.extend(_Job(body) for body in bodies)
+
+    def discard(self) -> None:
+        self._queue.clear()
+
+    def confirm(self, tags: Sequence[object]) -> None:
+        numbers: dict[Wire, list[int]] = {}
+        for tag in tags:
+            match tag:
+                case (Wire() as wire, int(number)) if number:
+                    numbers.setdefault(wire, []).append(number)
+        for wire, listed in numbers.items():
+            if wire in self.workers:
+                self.put(wire, Kind.CONFIRM, 0, pack_numbers(listed))
+
+    def bury_event(self, delivery: Delivery[Event], reason: str) -> None:
+        self._dead_letters.write("events", delivery.message.encoded(), reason)
+        self.confirm([delivery.tag])
+
+    def tell_all(self, body: bytes) -> None:
+        for wire in self.workers:
+            self.put(wire, Kind.CONTROL, 0, body)
+
+    def hang_up(self, listener: socket.socket) -> None:
+        """Sends what is still to be sent, for a while, and closes everything."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(listener)
+        listener.close()
+        deadline = time.monotonic() + 1.0
+        for wire in list(self.workers):
+            with contextlib.suppress(OSError):
+                wire.sock.settimeout(max(0.01, deadline - time.monotonic()))
+                wire.flush()
+            self.drop(wire)
+        self.workers.clear()
+        self._dead_letters.close()
+
+    def on_accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        wire = Wire(sock)
+        self.workers[wire] = _Worker(wire)
+        self.serve(wire)
+
+    def on_frame(self, wire: Wire, kind: Kind, number: int, body: bytes) -> None:
+        worker = self.workers[wire]
+        match kind:
+            case Kind.EVENT:
+                self._take_event(wire, number, body)
+            case Kind.CREDIT:
+                worker.credit = number
+            case Kind.SETTLE:
+                for tag in unpack_numbers(body):
+                    worker.in_hand.pop(tag, None)
+            case Kind.RELEASE:
+                jobs = [worker.in_hand.pop(tag, None) for tag in sorted(unpack_numbers(body))]
+                self._put_back([job for job in jobs if job is not None])
+            case Kind.REJECT:
+                job = worker.in_hand.pop(number, None)
+                if job is not None:
+                    self._dead_letters.write("work", job.body, body.decode(errors="replace"))
+            case _:
+                raise MalformedMessage(f"no frame for steering: {kind.name}")
+
+    def on_batch(self) -> None:
+        idle = sorted(
+            (worker for worker in self.workers.values() if worker.free), key=lambda w: len(w.in_hand)
+        )
+        while self._queue and idle:
+            for worker in idle:
+                if self._queue:
+                    self._hand(worker, self._queue.popleft())
+            idle = [worker for worker in idle if worker.free]
+
+    def on_lost(self, wire: Wire, reason: str) -> None:  # noqa: ARG002
+        worker = self.workers.pop(wire)
+        self._put_back(list(worker.in_hand.values()))
+
+    def _take_event(self, wire: Wire, number: int, body: bytes) -> None:
+        try:
+            event = admit_event(body, self._experiment, self._run_id)
+        except MalformedMessage as exc:
+            self._dead_letters.write("events", body, str(exc))
+            self.confirm([(wire, number)])
+        else:
+            self._inbox.put(Delivery(event, (wire, number)))
+
+    def _hand(self, worker: _Worker, job: _Job) -> None:
+        self._numbers += 1
+        worker.in_hand[self._numbers] = job
+        self.put(worker.wire, Kind.WORK_AGAIN if job.redelivered else Kind.WORK, self._numbers, job.body)
+
+    def _put_back(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            job.redelivered = True
+        self._queue.extendleft(reversed(jobs))
+
+
+class _Line(WireThread):
+    """A worker's wire to steering."""
+
+    def __init__(self, experiment: str, run: str | None, inbox: Inbox[WorkerIncoming]) -> None:
+        super().__init__("hpo-evaluate local transport")
+        self._experiment, self._run_id = experiment, run
+        self._inbox = inbox
+        self._hanging_up = False
+        self.wire: Wire | None = None
+        self.tokens: dict[int, object] = {}
+        self.quiet = threading.Event()
+
+    def connect(self, sock: socket.socket) -> None:
+        self.wire = Wire(sock)
+        self.serve(self.wire)
+        self.start()
+
+    def send(self, kind: Kind, number: int = 0, body: bytes = b"") -> None:
+        """Sends a frame; from the owner's thread."""
+        self.call(self._send, kind, number, body)
+
+    def hang_up(self) -> None:
+        """Ends the connection once every event with a token is confirmed."""
+        self._hanging_up = True
+
+    def on_frame(self, wire: Wire, kind: Kind, number: int, body: bytes) -> None:  # noqa: ARG002
+        match kind:
+            case Kind.WORK | Kind.WORK_AGAIN:
+                self._take_work(number, body, redelivered=kind is Kind.WORK_AGAIN)
+            case Kind.CONFIRM:
+                numbers = unpack_numbers(body)
+                self._inbox.put(Confirmed([self.tokens.pop(n) for n in numbers if n in self.tokens]))
+            case Kind.CONTROL:
+                with contextlib.suppress(MalformedMessage):  # steering's own: it cannot be, short of a defect
+                    self._inbox.put(admit_control(body, self._experiment, self._run_id))
+            case _:
+                raise MalformedMessage(f"no frame for a worker: {kind.name}")
+
+    def on_batch(self) -> None:
+        if self._hanging_up and (
+            self.wire is None or (not self.tokens and self.wire.idle and not self._dirty)
+        ):
+            self.quiet.set()
+
+    def on_lost(self, wire: Wire, reason: str) -> None:  # noqa: ARG002
+        self.wire = None
+        self._inbox.put(Released(f"steering is gone: {reason}"))
+
+    def end(self, timeout_s: float = 5.0) -> None:
+        super().end(timeout_s)
+        if self.wire is not None:
+            self.wire.sock.close()
+            self.wire = None
+
+    def _send(self, kind: Kind, number: int, body: bytes) -> None:
+        if self.wire is not None:
+            self.put(self.wire, kind, number, body)
+
+    def _take_work(self, number: int, body: bytes, *, redelivered: bool) -> None:
+        try:
+            work = admit_work(body, self._experiment, self._run_id)
+        except MalformedMessage as exc:
+            self._send(Kind.REJECT, number, str(exc).encode())
+        else:
+            self._inbox.put(Delivery(work, number, redelivered))
+
+
+class _DeadLetters:
+    """Messages that were of no use, one JSON object a line."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / DEAD_LETTERS if folder is not None else None
+        self._file: IO[str] | None = None
+
+    def write(self, queue: str, body: bytes, reason: str) -> None:
+        """Adds a message; where the disk is full it is lost, as nothing may stop for it."""
+        if self._path is None:
+            return
+        text = body[:MAX_BYTES].decode(errors="replace")
+        line = json.dumps({"at": time.time(), "queue": queue, "reason": reason, "body": text})
+        with contextlib.suppress(OSError):
+            if self._file is None:
+                self._file = self._path.open("a", encoding="utf-8")
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+
+def _number(delivery: Delivery[Work]) -> int:
+    assert isinstance(delivery.tag, int)  # noqa: S101 - it is our own
+    return delivery.tag
+
+
+def _private_folder() -> Path:
+    """A new folder of mode 0700 whose path leaves room for a socket's name."""
+    make = partial(tempfile.mkdtemp, prefix="hpo-steer-")
+    folder = make()
+    if len(os.fsencode(folder)) > _LONGEST_SOCKET_PATH:
+        Path(folder).rmdir()
+        folder = make(dir="/tmp")  # noqa: S108 - mkdtemp makes it safely, and TMPDIR is too long for a socket
+    return Path(folder)

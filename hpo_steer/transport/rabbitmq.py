@@ -1,0 +1,338 @@
+"""The transport over RabbitMQ 3.10 to 4.x. Only the `rabbitmq*` files here know pika.
+
+The owner's thread and the I/O thread meet in two queues: calls go in, an `Inbox` comes out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from hpo_steer.errors import MalformedMessage, TransportError
+from hpo_steer.messages import MAX_BYTES, Control, Event, Work
+from hpo_steer.transport.admission import admit_control, admit_event, admit_work, encode
+from hpo_steer.transport.base import (
+    Confirmed,
+    Connected,
+    Delivery,
+    Disconnected,
+    SteeringEnd,
+    SteeringIncoming,
+    TransportStatus,
+    WorkerEnd,
+    WorkerIncoming,
+)
+from hpo_steer.transport.inbox import Inbox
+from hpo_steer.transport.rabbitmq_intake import Intake, Tag
+from hpo_steer.transport.rabbitmq_outbox import Care, Outbox, Outgoing
+from hpo_steer.transport.rabbitmq_session import Session
+from hpo_steer.transport.rabbitmq_topology import Topology
+from hpo_steer.transport.settings import BrokerSettings
+
+_CLOSE_S = 5.0
+_COUNT_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Drained:
+    """Follows the last event that lay in the queue when the connection was made."""
+
+
+class _End:
+    """What both ends share: the session, the outbox, and the dead letters."""
+
+    def __init__(self, settings: BrokerSettings, experiment: str, role: str) -> None:
+        self._topology = Topology(experiment, settings.queue_type)
+        self._session = Session(settings, f"hpo-steer {role} {experiment}", self._topology, self)
+        self._outbox = Outbox(self._on_confirmed, self._session.renew)
+        self._publishing: Any = None
+        self._opened = False
+        self._closed = False
+
+    def status(self) -> TransportStatus:
+        """See `SteeringEnd.status`."""
+        session = self._session
+        trouble = session.trouble
+        return TransportStatus(
+            connected=session.connected,
+            blocked=session.blocked,
+            detail=f"{session.url} ({trouble})" if trouble and not session.connected else session.url,
+            unconfirmed=self._outbox.unconfirmed,
+        )
+
+    def on_connected(
+        self,
+        publishing: Any,
+        consuming: Any,  # noqa: ARG002
+        connection: int,  # noqa: ARG002
+        events: int,  # noqa: ARG002
+    ) -> None:
+        """See `rabbitmq_session.Owner`."""
+        self._publishing = publishing
+        self._outbox.attach(publishing)
+
+    def on_disconnected(self, reason: str) -> None:  # noqa: ARG002
+        """See `rabbitmq_session.Owner`."""
+        self._publishing = None
+        self._outbox.detach()
+
+    def on_blocked(self, blocked: bool) -> None:
+        """See `rabbitmq_session.Owner`."""
+        self._outbox.block(blocked)
+
+    def _on_confirmed(self, tokens: list[object]) -> None:
+        """Messages with tokens are safe; in the I/O thread."""
+
+    def _publish(self, items: Sequence[Outgoing]) -> None:
+        self._session.call(self._outbox.add, items)
+
+    def _bury(self, origin: str, body: bytes, reason: str, then: Callable[[], None] | None = None) -> None:
+        """Puts a message to the dead letters, and only then takes it from where it was; in the I/O thread."""
+        headers = {"x-reason": reason[:1000], "x-queue": origin}
+        letter = Outgoing(
+            self._topology.dead, origin, body[:MAX_BYTES], care=Care.SESSION, headers=headers, then=then
+        )
+        self._outbox.add([letter])
+
+    def _say_goodbye(self, inbox: Inbox[Any]) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._opened and not self._session.ended:
+            idle = threading.Event()
+            self._session.call(self._outbox.when_idle, idle)
+            idle.wait(_CLOSE_S)
+        self._session.close()
+        if self._session.ended:
+            inbox.close()
+
+
+class RabbitSteeringEnd(_End, SteeringEnd):
+    """Steering's end.
+
+    Args:
+        settings: the broker.
+        experiment: name of the experiment.
+        run: id of the run.
+        on_retry: told each time that `open` fails to connect and will try again.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        experiment: str,
+        run: str,
+        *,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(settings, experiment, "steering")
+        self._experiment, self._run, self._on_retry = experiment, run, on_retry
+        self._settings = settings
+        self._inbox: Inbox[SteeringIncoming | _Drained] = Inbox()
+        self._intake = Intake(self._topology.events, self._on_event)
+        self._intake.set_credit(settings.prefetch)
+        self._found = 0
+        self._to_drain = 0
+        self._is_drained = False
+        self._waiting: int | None = None
+        self._counted_at = 0.0
+
+    def open(self) -> None:  # noqa: D102
+        self._session.open(self._on_retry)
+        self._opened = True
+        if self._found == 0:
+            self._is_drained = True
+
+    def publish(self, work: Sequence[Work]) -> None:  # noqa: D102
+        self._publish([Outgoing("", self._topology.work, encode(item)) for item in work])
+
+    def receive(self, limit: int = 1000) -> list[SteeringIncoming]:  # noqa: D102
+        items = self._inbox.take(limit)
+        if not self._is_drained and any(isinstance(item, _Drained) for item in items):
+            self._is_drained = True
+        return [item for item in items if not isinstance(item, _Drained)]
+
+    def settle(self, deliveries: Sequence[Delivery[Event]]) -> None:  # noqa: D102
+        self._session.call(self._intake.settle, _tags(deliveries))
+
+    def reject(self, delivery: Delivery[Event], reason: str) -> None:  # noqa: D102
+        tags = _tags([delivery])
+        then = partial(self._intake.settle, tags)
+        self._session.call(self._bury, self._topology.events, delivery.message.encoded(), reason, then)
+
+    def control(self, message: Control) -> None:  # noqa: D102
+        self._publish([Outgoing(self._topology.control, "", encode(message), care=Care.FLEETING)])
+
+    def discard_work(self) -> None:  # noqa: D102
+        done = threading.Event()
+        deadline = time.monotonic() + self._settings.connect_timeout_s
+        while time.monotonic() < deadline:
+            self._session.call(self._purge, done)
+            if done.wait(1.0):
+                return
+        raise TransportError(f"cannot empty the work queue: {self.status().detail}")
+
+    def waiting(self) -> int | None:  # noqa: D102
+        if not self._session.connected:
+            return None
+        now = time.monotonic()
+        if now - self._counted_at >= _COUNT_EVERY_S:
+            self._counted_at = now
+            self._session.call(self._count)
+        return self._waiting
+
+    def drained(self) -> bool:  # noqa: D102
+        return self._is_drained
+
+    def fileno(self) -> int:  # noqa: D102
+        return self._inbox.fileno()
+
+    def close(self) -> None:  # noqa: D102
+        self._say_goodbye(self._inbox)
+
+    def on_connected(self, publishing: Any, consuming: Any, connection: int, events: int) -> None:  # noqa: D102
+        super().on_connected(publishing, consuming, connection, events)
+        # a lost connection puts what was received and not settled back, so the count begins anew
+        self._to_drain = 0 if self._is_drained else events
+        if connection == 1:
+            self._found = events
+        else:
+            self._inbox.put(Connected())
+            if not self._is_drained and events == 0:
+                self._inbox.put(_Drained())
+        self._intake.attach(consuming, connection)
+
+    def on_disconnected(self, reason: str) -> None:  # noqa: D102
+        super().on_disconnected(reason)
+        self._intake.detach()
+        self._waiting = None
+        self._inbox.put(Disconnected(reason))
+
+    def _on_event(self, tag: Tag, body: bytes, redelivered: bool) -> None:
+        try:
+            event = admit_event(body, self._experiment, self._run)
+        except MalformedMessage as exc:
+            self._bury(self._topology.events, body, str(exc), partial(self._intake.settle, [tag]))
+        else:
+            self._inbox.put(Delivery(event, tag, redelivered))
+        if self._to_drain > 0:
+            self._to_drain -= 1
+            if self._to_drain == 0:
+                self._inbox.put(_Drained())
+
+    def _purge(self, done: threading.Event) -> None:
+        self._outbox.forget(self._topology.work)
+        if self._publishing is not None and not done.is_set():
+            self._publishing.queue_purge(self._topology.work, callback=lambda _frame: done.set())
+
+    def _count(self) -> None:
+        def counted(frame: Any) -> None:
+            self._waiting = frame.method.message_count
+
+        if self._publishing is not None:
+            self._publishing.queue_declare(self._topology.work, passive=True, callback=counted)
+
+
+class RabbitWorkerEnd(_End, WorkerEnd):
+    """A worker's end.
+
+    Args:
+        settings: the broker.
+        experiment: name of the experiment.
+        run: id of the run; None: of any.
+        on_retry: told each time that `open` fails to connect and will try again.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        experiment: str,
+        run: str | None,
+        *,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(settings, experiment, "worker")
+        self._experiment, self._run, self._on_retry = experiment, run, on_retry
+        self._inbox: Inbox[WorkerIncoming] = Inbox()
+        self._intake = Intake(self._topology.work, self._on_work)
+
+    def open(self) -> None:  # noqa: D102
+        self._session.open(self._on_retry)
+        self._opened = True
+
+    def set_credit(self, n: int) -> None:  # noqa: D102
+        self._session.call(self._intake.set_credit, n)
+
+    def receive(self) -> list[WorkerIncoming]:  # noqa: D102
+        return self._inbox.take(1000)
+
+    def publish(self, event: Event, token: object | None = None) -> None:  # noqa: D102
+        care = Care.FLEETING if token is None else Care.KEPT
+        self._publish([Outgoing("", self._topology.events, encode(event), care, token)])
+
+    def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
+        self._session.call(self._intake.settle, _tags(deliveries))
+
+    def release(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
+        self._session.call(self._intake.release, _tags(deliveries))
+
+    def reject(self, delivery: Delivery[Work], reason: str) -> None:  # noqa: D102
+        then = partial(self._intake.settle, _tags([delivery]))
+        self._session.call(self._bury, self._topology.work, delivery.message.encoded(), reason, then)
+
+    def fileno(self) -> int:  # noqa: D102
+        return self._inbox.fileno()
+
+    def close(self) -> None:  # noqa: D102
+        self._say_goodbye(self._inbox)
+
+    def on_connected(self, publishing: Any, consuming: Any, connection: int, events: int) -> None:  # noqa: D102
+        super().on_connected(publishing, consuming, connection, events)
+        if connection > 1:
+            self._inbox.put(Connected())
+        self._listen(consuming)
+        self._intake.attach(consuming, connection)
+
+    def on_disconnected(self, reason: str) -> None:  # noqa: D102
+        super().on_disconnected(reason)
+        self._intake.detach()
+        self._inbox.put(Disconnected(reason))
+
+    def _listen(self, channel: Any) -> None:
+        """Has control messages come to a queue of this connection's own."""
+
+        def ignore(_frame: Any) -> None:
+            pass  # with a callback the requests wait for one another
+
+        name = f"{self._topology.control}.{uuid.uuid4().hex}"
+        channel.queue_declare(name, exclusive=True, auto_delete=True, callback=ignore)
+        channel.queue_bind(name, self._topology.control, callback=ignore)
+        channel.basic_consume(name, self._on_control, auto_ack=True, consumer_tag="control", callback=ignore)
+
+    def _on_work(self, tag: Tag, body: bytes, redelivered: bool) -> None:
+        try:
+            work = admit_work(body, self._experiment, self._run)
+        except MalformedMessage as exc:
+            self._bury(self._topology.work, body, str(exc), partial(self._intake.settle, [tag]))
+        else:
+            self._inbox.put(Delivery(work, tag, redelivered))
+
+    def _on_control(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        try:
+            control = admit_control(body, self._experiment, self._run)
+        except MalformedMessage as exc:
+            self._bury(self._topology.control, body, str(exc))
+        else:
+            self._inbox.put(control)
+
+    def _on_confirmed(self, tokens: list[object]) -> None:
+        self._inbox.put(Confirmed(tokens))
+
+
+def _tags(deliveries: Sequence[Delivery[Any]]) -> list[Tag]:
+    return [cast("Tag", delivery.tag) for delivery in deliveries]

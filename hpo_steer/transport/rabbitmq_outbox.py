@@ -1,0 +1,187 @@
+"""What is on its way to the broker and not confirmed yet."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import pika
+from pika.exceptions import AMQPError
+
+_WINDOW = 2000
+"""Messages that may wait for their confirm at once; more wait here, not in a socket's buffer."""
+
+
+class Care(IntEnum):
+    """How far a message is looked after."""
+
+    FLEETING = 0  # dropped where it can't be sent at once
+    SESSION = 1  # dropped with the connection
+    KEPT = 2  # sent again until it is confirmed
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A message on its way.
+
+    Attributes:
+        exchange: where it goes; empty: straight to the queue `key`.
+        key: routing key.
+        body: what goes.
+        care: how far it is looked after.
+        token: what to report once it is confirmed.
+        headers: of the message.
+        then: called once it is confirmed.
+    """
+
+    exchange: str
+    key: str
+    body: bytes
+    care: Care = Care.KEPT
+    token: object | None = None
+    headers: dict[str, Any] | None = None
+    then: Callable[[], None] | None = None
+
+
+class Outbox:
+    """Publishes in order with confirms, and sends again what a lost connection left unconfirmed.
+
+    All methods run in the I/O thread, but for reading `unconfirmed`.
+
+    Args:
+        on_confirmed: told the tokens of messages that the broker keeps safely now.
+        on_returned: told why a message found no queue; the connection is to be made anew, queues included.
+    """
+
+    def __init__(
+        self, on_confirmed: Callable[[list[object]], None], on_returned: Callable[[str], None]
+    ) -> None:
+        self._on_confirmed, self._on_returned = on_confirmed, on_returned
+        self._channel: Any = None
+        self._blocked = False
+        self._pending: deque[Outgoing] = deque()
+        self._in_flight: dict[int, Outgoing] = {}
+        self._sequence = 0
+        self._lowest = 1
+        self._kept = 0
+        self._idle: list[threading.Event] = []
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages that are not safe yet."""
+        return len(self._pending) + len(self._in_flight)
+
+    def attach(self, channel: Any) -> None:
+        """Publishes through a new channel from now on, beginning with what is unconfirmed."""
+        self._channel = channel
+        self._sequence, self._lowest = 0, 1
+        channel.confirm_delivery(self._on_confirm, callback=lambda _frame: None)
+        channel.add_on_return_callback(self._on_return)
+        self.flush()
+
+    def detach(self) -> None:
+        """The channel is gone."""
+        self._channel = None
+        self._blocked = False
+        everything = [*self._in_flight.values(), *self._pending]
+        self._in_flight.clear()
+        self._pending = deque(item for item in everything if item.care is Care.KEPT)
+
+    def block(self, blocked: bool) -> None:
+        """The broker takes no messages, or takes them again."""
+        self._blocked = blocked
+        self.flush()
+
+    def add(self, items: Iterable[Outgoing]) -> None:
+        """Publishes messages, now or as soon as possible."""
+        ready = self._channel is not None and not self._blocked
+        for item in items:
+            if item.care is Care.KEPT:
+                self._kept += 1
+            elif not ready and (item.care is Care.FLEETING or self._channel is None):
+                continue
+            self._pending.append(item)
+        self.flush()
+
+    def forget(self, key: str) -> None:
+        """Sends messages to a queue no more; those that are on their way are not sent again."""
+        for item in self._in_flight.values():
+            if item.key == key and item.care is Care.KEPT:
+                item.care = Care.FLEETING
+                self._kept -= 1
+        dropped = [item for item in self._pending if item.key == key]
+        self._kept -= sum(item.care is Care.KEPT for item in dropped)
+        self._pending = deque(item for item in self._pending if item.key != key)
+        self._tell_idle()
+
+    def when_idle(self, event: threading.Event) -> None:
+        """Sets the event once everything that is kept is confirmed."""
+        self._idle.append(event)
+        self._tell_idle()
+
+    def flush(self) -> None:
+        """Publishes what may go."""
+        channel = self._channel
+        if channel is None or self._blocked:
+            return
+        pending, in_flight = self._pending, self._in_flight
+        while pending and len(in_flight) < _WINDOW:
+            item = pending[0]
+            properties = pika.BasicProperties(
+                content_type="application/json",
+                delivery_mode=1 if item.care is Care.FLEETING else 2,
+                headers=item.headers,
+                message_id=str(self._sequence + 1),
+            )
+            try:
+                channel.basic_publish(
+                    item.exchange, item.key, item.body, properties, mandatory=not item.exchange
+                )
+            except AMQPError:
+                return  # the channel is closing: its end is reported elsewhere, and then all goes again
+            self._sequence += 1
+            in_flight[self._sequence] = item
+            pending.popleft()
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        tag = method.delivery_tag
+        if method.multiple:
+            items = [self._in_flight.pop(n, None) for n in range(self._lowest, tag + 1)]
+            self._lowest = tag + 1
+        else:
+            items = [self._in_flight.pop(tag, None)]
+        sent = [item for item in items if item is not None]
+        if isinstance(method, pika.spec.Basic.Nack):
+            self._pending.extendleft(reversed([item for item in sent if item.care is not Care.FLEETING]))
+        else:
+            self._confirmed(sent)
+        if self._pending:
+            self.flush()
+
+    def _confirmed(self, items: list[Outgoing]) -> None:
+        tokens = [item.token for item in items if item.token is not None]
+        if tokens:
+            self._on_confirmed(tokens)
+        for item in items:
+            if item.care is Care.KEPT:
+                self._kept -= 1
+            if item.then is not None:
+                item.then()
+        self._tell_idle()
+
+    def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
+        item = self._in_flight.pop(int(properties.message_id), None)
+        if item is not None and item.care is Care.KEPT:
+            self._pending.appendleft(item)
+        self._on_returned(f"{method.reply_text} for {method.routing_key or method.exchange}")
+
+    def _tell_idle(self) -> None:
+        if self._idle and not self._kept:
+            for event in self._idle:
+                event.set()
+            self._idle.clear()

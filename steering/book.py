@@ -1,0 +1,157 @@
+"""The points that have not ended: where each stands, and who has the lease on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpo_steer.algorithm import Asked, Failure, Observation, Point, Step, Told
+from steering.store.base import IterationRecord, PointRecord
+
+
+@dataclass(slots=True)
+class LivePoint:
+    """A point on its way.
+
+    Attributes:
+        record: as it was proposed.
+        state: ``queued`` or ``running``; a follower stays queued.
+        attempts: attempts begun or given up.
+        lost: how many of them lost their worker.
+        worker: who has the lease.
+        slot: in which of its slots.
+        started_at: when the attempt began, seconds since the epoch.
+        started: the same by the monotonic clock.
+        heard: when the lease was last renewed, by the monotonic clock.
+        published: when it last went to the work queue, by the monotonic clock.
+        followers: later points with the same parameters, which take over what becomes of this one.
+        follows: the point whose outcome this one awaits.
+    """
+
+    record: PointRecord
+    state: Literal["queued", "running"] = "queued"
+    attempts: int = 0
+    lost: int = 0
+    worker: str | None = None
+    slot: int = 0
+    started_at: float | None = None
+    started: float = 0.0
+    heard: float = 0.0
+    published: float = 0.0
+    followers: list[LivePoint] = field(default_factory=list)
+    follows: int | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt under way, or of the one a worker would begin now."""
+        return self.attempts if self.state == "running" else self.attempts + 1
+
+
+class Book:
+    """All points that have not ended, and the parameters of all that were ever proposed."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, LivePoint] = {}
+        self._running: dict[int, LivePoint] = {}
+        self._first: dict[tuple[str, str], int] = {}
+        self._last_id = 0
+
+    def next_id(self) -> int:
+        """A fresh point id."""
+        self._last_id += 1
+        return self._last_id
+
+    def saw(self, point: int) -> bool:
+        """Whether a point of this id was ever proposed."""
+        return 0 < point <= self._last_id
+
+    def remember(self, record: PointRecord) -> int | None:
+        """Notes a point's parameters.
+
+        Returns:
+            The earlier point that has the same ones, if any.
+        """
+        self._last_id = max(self._last_id, record.id)
+        first = self._first.setdefault((record.model, record.hash), record.id)
+        return first if first != record.id else None
+
+    def add(self, point: LivePoint) -> None:
+        """A point is to be evaluated."""
+        self._live[point.record.id] = point
+
+    def get(self, point: int) -> LivePoint | None:
+        """The point, if it has not ended."""
+        return self._live.get(point)
+
+    def run(self, point: LivePoint) -> None:
+        """A worker has taken the lease."""
+        point.state = "running"
+        self._running[point.record.id] = point
+
+    def requeue(self, point: LivePoint) -> None:
+        """The lease is gone, the point waits again."""
+        point.state, point.worker, point.started_at = "queued", None, None
+        self._running.pop(point.record.id, None)
+
+    def remove(self, point: LivePoint) -> None:
+        """The point has ended."""
+        del self._live[point.record.id]
+        self._running.pop(point.record.id, None)
+
+    def running(self) -> list[LivePoint]:
+        """Points with a lease."""
+        return list(self._running.values())
+
+    def queued(self, model: str | None = None) -> list[LivePoint]:
+        """Points that wait for a worker, in the order of their ids; followers are not among them."""
+        return [
+            p
+            for p in self._live.values()
+            if p.state == "queued" and p.follows is None and model in (None, p.record.model)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+
+def observation(record: PointRecord) -> Observation:
+    """What an algorithm is told of a point that has ended."""
+    if record.state == "done":
+        return Observation(record.number, record.values, params=record.params)
+    failure = record.failure or Failure("error", "unknown")
+    return Observation(record.number, failure=failure, params=record.params)
+
+
+def in_order_told(points: list[PointRecord]) -> list[PointRecord]:
+    """The points that have ended, in the order their algorithm was told."""
+    return sorted((p for p in points if p.told is not None), key=lambda p: p.told or 0)
+
+
+def steps(iterations: list[IterationRecord], points: list[PointRecord]) -> Iterator[tuple[Step, IterationRecord]]:
+    """The asks of a model and the observations told before each, in the order they happened.
+
+    Args:
+        iterations: all of one model, by number.
+        points: all of that model.
+
+    Yields:
+        Each step, with the iteration it belongs to (a `Told` to the iteration after it).
+    """
+    ended = in_order_told(points)
+    by_iteration: dict[int, list[PointRecord]] = {}
+    for record in points:
+        by_iteration.setdefault(record.iteration, []).append(record)
+    told = 0
+    for iteration in iterations:
+        if iteration.told > told:
+            yield Told([observation(r) for r in ended[told : iteration.told]]), iteration
+            told = iteration.told
+        asked = sorted(by_iteration.get(iteration.number, []), key=lambda r: r.number)
+        yield Asked(iteration.wanted, [Point(r.number, dict(r.params)) for r in asked]), iteration
+
+
+def worker_process(worker: str) -> tuple[str, int] | None:
+    """Machine and process id in a worker's id ``host-pid-random``."""
+    parts: list[Any] = worker.rsplit("-", 2)
+    return (parts[0], int(parts[1])) if len(parts) == 3 and str(parts[1]).isdigit() else None

@@ -1,0 +1,91 @@
+"""The workers as steering knows them: who is there, what they run, how busy they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """One worker.
+
+    Attributes:
+        name: its id.
+        host: its machine.
+        slots: how many points it evaluates at once.
+        heard: when it last said something, by the monotonic clock.
+        done: results it has sent in this session.
+        spooled: results waiting on its disk.
+    """
+
+    name: str
+    host: str
+    slots: int
+    heard: float
+    done: int = 0
+    spooled: int = 0
+
+
+class Fleet:
+    """All workers heard of in this session, and the share of their slots' time that was spent evaluating.
+
+    Args:
+        silent_after_s: a worker not heard of for so long counts as gone.
+    """
+
+    def __init__(self, silent_after_s: float) -> None:
+        self._silent_after_s = silent_after_s
+        self._workers: dict[str, WorkerView] = {}
+        self._capacity_s = self._busy_s = 0.0
+        self._measured: float | None = None
+
+    def hear(self, name: str, now: float, *, host: str | None = None, slots: int | None = None) -> bool:
+        """A worker has said something.
+
+        Returns:
+            Whether it is a new one.
+        """
+        known = self._workers.get(name)
+        if known is None:
+            self._workers[name] = WorkerView(name, host or name.rsplit("-", 2)[0], slots or 1, now)
+            return True
+        known.heard = now
+        known.slots = slots or known.slots
+        return False
+
+    def __getitem__(self, name: str) -> WorkerView:
+        return self._workers[name]
+
+    def leave(self, name: str) -> WorkerView | None:
+        """A worker is gone."""
+        return self._workers.pop(name, None)
+
+    def silent(self, now: float) -> list[WorkerView]:
+        """Workers not heard of for too long."""
+        return [w for w in self._workers.values() if now - w.heard > self._silent_after_s]
+
+    def present(self) -> list[WorkerView]:
+        """Workers that count as there."""
+        return list(self._workers.values())
+
+    @property
+    def slots(self) -> int:
+        """Slots of all of them."""
+        return sum(worker.slots for worker in self._workers.values())
+
+    def measure(self, now: float, running: int) -> None:
+        """Adds the time since the last call to the account of busy and idle slots."""
+        if self._measured is not None and self.slots:
+            passed = now - self._measured
+            self._capacity_s += passed * self.slots
+            self._busy_s += passed * min(running, self.slots)
+        self._measured = now
+
+    def add_busy(self, duration_s: float) -> None:
+        """Accounts for an evaluation so short that it was never seen running."""
+        self._busy_s += duration_s
+
+    @property
+    def busy_share(self) -> float | None:
+        """Share of the slots' time spent evaluating, from 0 to 1; None before anything was measured."""
+        return min(self._busy_s / self._capacity_s, 1.0) if self._capacity_s > 0 else None

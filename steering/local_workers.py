@@ -1,0 +1,137 @@
+"""Starts worker processes on this machine and replaces those that end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo_steer.errors import HpoSteerError
+
+_QUICK_S = 10.0
+_QUICK_DEATHS = 5
+
+
+class WorkersFail(HpoSteerError):
+    """Workers on this machine keep ending right after their start; the experiment stops and can be resumed."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A worker process has ended.
+
+    Attributes:
+        host: this machine's name.
+        pid: its process id.
+        how: ``signal 9`` or ``exit code 1``.
+    """
+
+    host: str
+    pid: int
+    how: str
+
+
+@dataclass
+class _Seat:
+    process: subprocess.Popen[bytes]
+    started: float
+    quick_deaths: int = 0
+
+
+class LocalWorkers:
+    """Keeps a number of ``hpo-evaluate`` processes running.
+
+    Args:
+        count: how many.
+        config: the experiment's config file.
+        overrides: its ``--set`` texts.
+        environment: what they need to find steering.
+        folder: the run's folder; a worker's own words go to ``logs/worker-N.log`` in it.
+    """
+
+    def __init__(
+        self, count: int, config: Path, overrides: Sequence[str], environment: Mapping[str, str], folder: Path
+    ) -> None:
+        self._command = [sys.executable, "-P", "-m", "evaluation", "--config", str(config.resolve())]
+        for text in overrides:
+            self._command += ["--set", text]
+        self._environment = dict(environment)
+        self._folder = folder
+        self._count = count
+        self._seats: dict[int, _Seat] = {}
+
+    def start(self) -> None:
+        """Starts them all."""
+        for index in range(self._count):
+            self._seats[index] = self._spawn(index)
+
+    def _log(self, index: int) -> Path:
+        return self._folder / "logs" / f"worker-{index}.log"
+
+    def _spawn(self, index: int) -> _Seat:
+        environment = {
+            **os.environ,
+            **self._environment,
+            "HPO_STEER_RUN_FOLDER": str(self._folder.resolve()),
+            "HPO_STEER_WORKER_INDEX": str(index),
+            "HPO_STEER_PARENT": str(os.getpid()),
+        }
+        with self._log(index).open("ab") as log:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        return _Seat(process, time.monotonic())
+
+    def tend(self) -> list[Exit]:
+        """Replaces workers that have ended.
+
+        Returns:
+            Which ones ended since the last call.
+
+        Raises:
+            WorkersFail: one ended five times in a row within ten seconds of its start.
+        """
+        exits = []
+        for index, seat in self._seats.items():
+            code = seat.process.poll()
+            if code is None:
+                continue
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            exits.append(Exit(socket.gethostname(), seat.process.pid, how))
+            quick = time.monotonic() - seat.started < _QUICK_S
+            deaths = seat.quick_deaths + 1 if quick else 0
+            if deaths >= _QUICK_DEATHS:
+                raise WorkersFail(
+                    f"the workers on this machine end as soon as they start ({how}): {self._last_line(index)} "
+                    f"(see {self._log(index)})"
+                )
+            self._seats[index] = self._spawn(index)
+            self._seats[index].quick_deaths = deaths
+        return exits
+
+    def _last_line(self, index: int) -> str:
+        lines = self._log(index).read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def stop(self, grace_s: float) -> None:
+        """Asks them to end, and ends those that don't within the grace time."""
+        for seat in self._seats.values():
+            seat.process.terminate()
+        deadline = time.monotonic() + grace_s
+        for seat in self._seats.values():
+            try:
+                seat.process.wait(timeout=max(deadline - time.monotonic(), 0.01))
+            except subprocess.TimeoutExpired:
+                seat.process.kill()
+                seat.process.wait()
+        self._seats.clear()

@@ -1,0 +1,374 @@
+"""What the user sees while steering runs: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from steering.words import duration, number, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console, RenderableType
+
+    from steering.session import Session
+
+_PLAIN_EVERY_S = 60.0
+_NO_WORKER_AFTER_S = 5.0
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+class Progress(ABC):
+    """Shows how a session goes."""
+
+    @abstractmethod
+    def notify(self, kind: str, text: str) -> None:
+        """Something happened."""
+
+    @abstractmethod
+    def begin(self, session: Session) -> None:
+        """The session is ready to run."""
+
+    @abstractmethod
+    def tick(self, session: Session) -> None:
+        """A moment has passed."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """The session is over; what comes next is plain print."""
+
+
+# ---------------------------------------------------------------- the words
+
+
+def headline(session: Session) -> str:
+    """One line that says what runs."""
+    experiment = session.experiment
+    goals = ", ".join(f"{g.direction} {g.name}" for g in experiment.goals)
+    spec = experiment.algorithm_of()
+    algorithm = str(spec.get("name") or spec.get("class"))
+    parts = [
+        f"{plural(len(next(iter(session.loop.models.values())).space), 'parameter')}, {goals}",
+        *([plural(len(experiment.models), "model")] if len(experiment.models) > 1 else []),
+        algorithm,
+        f"{plural(experiment.evaluation.workers, 'worker')} here"
+        if experiment.evaluation.workers
+        else f"workers at {session.transport.status().detail}",
+        str(session.folder.path),
+    ]
+    return f"{experiment.name}: " + " · ".join(parts)
+
+
+def resumption(session: Session) -> str | None:
+    """How far an earlier session had come, if there was one."""
+    if session.resumed is None:
+        return None
+    loop = session.loop
+    total = expected(session)
+    text = f"{session.experiment.name}: resuming {session.folder.path}: {session.resumed}"
+    text += f" of {total} points done" if total else " points done"
+    if session.again and session.experiment.broker.local:
+        attempts = {p.attempt for p in loop.book.queued() if p.lost}
+        which = f" (attempt {attempts.pop()})" if len(attempts) == 1 else ""
+        were = "was running and goes" if session.again == 1 else "were running and go"
+        text += f", {session.again} {were} out again{which}"
+    elif session.again:
+        text += f", {session.again} may still be running"
+    return text
+
+
+def expected(session: Session) -> int | None:
+    """How many points there will be, where a rule fixes that."""
+    rules = session.experiment.steering
+    limit = rules.point_limit
+    sizes = []
+    for tuned in session.loop.models.values():
+        bounds = [limit, tuned.search.proposed if tuned.search.stopped else None]
+        if tuned.space.size is not None and rules.duplicates == "forbid":
+            bounds.append(tuned.space.size)
+        known = [b for b in bounds if b is not None]
+        if not known:
+            return None
+        sizes.append(min(known))
+    return sum(sizes)
+
+
+def failures(failed: Mapping[str, int]) -> str:
+    """``2 failed (1 timeout, 1 error)``."""
+    count = sum(failed.values())
+    kinds = ", ".join(f"{n} {kind}" if len(failed) > 1 else kind for kind, n in sorted(failed.items()))
+    return f"{count} failed ({kinds})"
+
+
+def best_text(session: Session) -> str:
+    """The best value so far; in several objectives the size of the front."""
+    goals = session.experiment.goals
+    found = [(name, t.search.best) for name, t in session.loop.models.items() if t.search.best is not None]
+    if not found:
+        return "no result yet"
+    if len(goals) > 1:
+        return f"{len(session.loop.models)} fronts" if len(found) > 1 else "latest of the front " + ", ".join(
+            f"{k} {number(v)}" for k, v in found[0][1].items()
+        )
+    goal = goals[0]
+    values = [(best[goal.name], name) for name, best in found]
+    value, name = min(values, key=lambda pair: goal.sign * pair[0])
+    return f"best {goal.name} {number(value)}" + (f" ({name})" if len(values) > 1 else "")
+
+
+def waiting_text(session: Session) -> str | None:
+    """Why nothing moves, if nothing does."""
+    loop = session.loop
+    status = session.transport.status()
+    now = time.monotonic()
+    if not status.connected:
+        return "waiting: no connection to the broker; trying again"
+    if status.blocked:
+        return f"waiting: RabbitMQ blocks publishers ({status.blocked}); results still come in"
+    queued = loop.counts.queued
+    if queued and not loop.fleet.present() and now - session.began > _NO_WORKER_AFTER_S:
+        since = duration(now - session.began)
+        hint = "" if session.experiment.evaluation.workers else f" Start one: hpo-evaluate --config {session.config.path}"
+        return (
+            f"waiting: {plural(queued, 'point')} queued, no worker is connected to "
+            f'"{session.experiment.name}" ({since}).{hint}'
+        )
+    asking = [t for t in loop.models.values() if t.search.asking]
+    if asking and not queued and not loop.counts.running:
+        tuned = max(asking, key=lambda t: now - t.ask_began)
+        usual = f", last time {duration(tuned.last_ask_s)}" if tuned.last_ask_s else ""
+        return (
+            f"waiting: {_algorithm(session)} is choosing {plural(tuned.search.wanted_at_ask, 'point')} "
+            f"({duration(now - tuned.ask_began)} so far{usual})"
+        )
+    return None
+
+
+def _algorithm(session: Session) -> str:
+    spec = session.experiment.algorithm_of()
+    return str(spec.get("name") or spec.get("class"))
+
+
+def iteration_text(session: Session) -> str:
+    """Where the iterations stand."""
+    models = list(session.loop.models.values())
+    if len(models) > 1:
+        over = sum(t.ended is not None for t in models)
+        return f"{over} of {len(models)} models finished"
+    search = models[0].search
+    rules = session.experiment.steering
+    trigger = rules.trigger
+    text = f"iteration {search.iterations}"
+    if search.stopped is None and trigger.fraction is not None and search.current_size:
+        text += f": starts {search.iterations + 1} at {trigger} ({search.current_ended}/{search.current_size} done)"
+    elif search.stopped is not None:
+        text += f": the last ({search.stopped})"
+    if search.asking:
+        text += " · choosing the next points"
+    return text
+
+
+class Rate:
+    """Points per second over the last minute, and the time left at that pace."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def mark(self, now: float, ended: int) -> None:
+        """Notes how many points have ended."""
+        self._marks = [(t, n) for t, n in self._marks if now - t < 60.0][-600:] + [(now, ended)]
+
+    @property
+    def per_s(self) -> float | None:
+        """Points per second; None while unknown."""
+        (t0, n0), (t1, n1) = (self._marks[0], self._marks[-1]) if self._marks else ((0.0, 0), (0.0, 0))
+        return (n1 - n0) / (t1 - t0) if t1 - t0 > 1.0 and n1 > n0 else None
+
+
+def rate_text(per_s: float) -> str:
+    """Points per second, minute or hour, whichever reads well."""
+    if per_s >= 1:
+        return f"{per_s:.1f} points/s" if per_s < 100 else f"{per_s:,.0f} points/s"
+    if per_s * 60 >= 1:
+        return f"{per_s * 60:.1f} points/min"
+    return f"{per_s * 3600:.1f} points/h"
+
+
+def counts_text(session: Session, rate: Rate) -> str:
+    """Points done, running, failed, the pace and what is left."""
+    counts = session.loop.counts
+    total = expected(session)
+    parts = [f"{counts.ended}/{total} points" if total else plural(counts.ended, "point")]
+    if counts.running:
+        parts.append(f"{counts.running} running")
+    if counts.failed:
+        parts.append(failures(counts.failed))
+    if counts.duplicates:
+        parts.append(plural(counts.duplicates, "duplicate") + " reused")
+    if per_s := rate.per_s:
+        parts.append(rate_text(per_s))
+        if total and total > counts.ended:
+            parts.append(f"{duration((total - counts.ended) / per_s)} left")
+    return " · ".join(parts)
+
+
+def slots_text(session: Session) -> str:
+    """How busy the workers are, and how long the last ask took."""
+    fleet = session.loop.fleet
+    parts = [f"{plural(len(fleet.present()), 'worker')}, {plural(fleet.slots, 'slot')}"]
+    if (share := fleet.busy_share) is not None and session.loop.counts.ended:
+        parts.append(f"{100 * share:.0f} % busy")
+    asks = [t.last_ask_s for t in session.loop.models.values() if t.last_ask_s is not None]
+    if asks:
+        parts.append(f"last ask {duration(asks[-1] if len(asks) == 1 else max(asks))}")
+    return " · ".join(parts)
+
+
+# ---------------------------------------------------------------- the views
+
+
+class PlainProgress(Progress):
+    """A line a state change and one a minute; no control characters.
+
+    Args:
+        quiet: say nothing but warnings.
+    """
+
+    _SHOWN = frozenset({"iteration", "failed", "lost", "worker", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"})
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._rate = Rate()
+        self._said = time.monotonic()
+        self._waiting: str | None = None
+
+    def _say(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        self._said = time.monotonic()
+
+    def notify(self, kind: str, text: str) -> None:
+        """Prints what happened."""
+        if kind == "warning":
+            sys.stderr.write(f"warning: {text}\n")
+            sys.stderr.flush()
+        elif kind in self._SHOWN and not self._quiet:
+            self._say(text)
+
+    def begin(self, session: Session) -> None:
+        """Says what runs."""
+        if not self._quiet:
+            self._say(headline(session))
+            if text := resumption(session):
+                self._say(text)
+
+    def tick(self, session: Session) -> None:
+        """Says once a minute where things stand, and at once when nothing moves."""
+        self._rate.mark(time.monotonic(), session.loop.counts.ended)
+        if self._quiet:
+            return
+        waiting = waiting_text(session)
+        kind = waiting.partition("(")[0] if waiting else None
+        news = kind is not None and kind != self._waiting and "choosing" not in kind
+        self._waiting = kind
+        if waiting and news:
+            self._say(waiting)
+        elif time.monotonic() - self._said > _PLAIN_EVERY_S:
+            self._say(f"{counts_text(session, self._rate)} · {best_text(session)} · {iteration_text(session)}")
+
+    def end(self) -> None:
+        """Nothing to clear."""
+
+
+class LiveProgress(Progress):
+    """A view that is redrawn four times a second, notices scrolling above it.
+
+    Args:
+        console: where to draw.
+    """
+
+    _SHOWN = frozenset({"failed", "lost", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"})
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._rate = Rate()
+        self._drawn = 0.0
+        self._curve: list[float] = []
+
+    def notify(self, kind: str, text: str) -> None:
+        """Prints what matters above the view."""
+        from rich.text import Text
+
+        if kind in self._SHOWN:
+            style = {"warning": "yellow", "failed": "yellow", "lost": "yellow", "broker": "yellow"}.get(kind, "")
+            self._console.print(Text(f"warning: {text}" if kind == "warning" else text, style=style))
+
+    def begin(self, session: Session) -> None:
+        """Says what runs, and begins to draw."""
+        from rich.text import Text
+
+        self._console.print(Text(headline(session), style="bold"))
+        if text := resumption(session):
+            self._console.print(Text(text))
+        self._live.start()
+
+    def tick(self, session: Session) -> None:
+        """Redraws."""
+        now = time.monotonic()
+        self._rate.mark(now, session.loop.counts.ended)
+        if now - self._drawn < 0.25:
+            return
+        self._drawn = now
+        self._note_best(session)
+        self._live.update(self._view(session), refresh=True)
+
+    def _note_best(self, session: Session) -> None:
+        goals = session.experiment.goals
+        best = next(iter(session.loop.models.values())).search.best
+        if len(goals) == 1 and best is not None:
+            value = goals[0].sign * best[goals[0].name]
+            if not self._curve or value < self._curve[-1]:
+                self._curve.append(value)
+
+    def _view(self, session: Session) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        counts, total = session.loop.counts, expected(session)
+        top = Table.grid(padding=(0, 2), expand=False)
+        bar = ProgressBar(total=total or 1, completed=counts.ended if total else 0, width=40)
+        top.add_row(bar, Text(counts_text(session, self._rate)))
+        lines: list[RenderableType] = [top]
+        lines.append(Text(f"{iteration_text(session)}      {best_text(session)}  {self._spark()}"))
+        lines.append(Text(slots_text(session), style="dim"))
+        if waiting := waiting_text(session):
+            lines.append(Text(waiting, style="yellow"))
+        return Group(*lines)
+
+    def _spark(self) -> str:
+        values = self._curve[-12:]
+        if len(values) < 2 or values[0] == values[-1]:
+            return ""
+        low, high = min(values), max(values)
+        return "".join(_SPARKS[round((v - low) / (high - low) * 7)] for v in values)
+
+    def end(self) -> None:
+        """Takes the view away."""
+        self._live.stop()
+
+
+def make_progress(*, quiet: bool) -> Progress:
+    """The view that fits where the output goes."""
+    if quiet or not sys.stdout.isatty():
+        return PlainProgress(quiet=quiet)
+    from rich.console import Console
+
+    return LiveProgress(Console(highlight=False))

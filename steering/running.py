@@ -1,0 +1,218 @@
+"""Runs an experiment from the command line: opening, signals, progress, the closing summary."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo_steer.config import load_config
+from hpo_steer.errors import UserError
+from steering.progress import expected, failures, make_progress
+from steering.session import Session, run_path
+from steering.words import duration, number, params, plural
+
+if TYPE_CHECKING:
+    from steering.progress import Progress
+    from steering.session import Outcome
+    from steering.store.base import PointRecord
+
+_OK, _FAILED, _INTERRUPTED = 0, 1, 130
+
+
+def run_experiment(
+    path: Path, overrides: list[str], *, fresh: bool, extend: bool, yes: bool, quiet: bool, as_json: bool
+) -> int:
+    """Runs or resumes an experiment.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        HpoSteerError: it can't begin or can't go on; nothing is lost.
+    """
+    config = load_config(path, overrides)
+    progress = make_progress(quiet=quiet or as_json)
+    _warn(config.experiment, progress)
+    if fresh and not yes:
+        _confirm_fresh(run_path(config.experiment), in_database=config.experiment.store.url is not None)
+    interrupted: list[int] = []
+    signals = _Signals(progress, interrupted)
+    with signals:
+        session = Session.open(config, overrides, fresh=fresh, extend=extend, notify=progress.notify)
+        signals.session = session
+        try:
+            progress.begin(session)
+            if interrupted:
+                session.interrupt()
+            try:
+                outcome = session.run(lambda: progress.tick(session))
+            finally:
+                progress.end()
+            points = session.points()
+            summary = summarise(session, outcome, points)
+        finally:
+            session.close()
+    if not outcome.interrupted and outcome.found:
+        summary["report"] = _report(session)
+    _print(summary, as_json=as_json)
+    if outcome.interrupted:
+        return _INTERRUPTED
+    return _OK if outcome.found else _FAILED
+
+
+def _warn(experiment: Any, progress: Progress) -> None:
+    rules = experiment.steering
+    slots = experiment.evaluation.workers * experiment.evaluation.slots
+    if rules.trigger.fraction == 1.0 and rules.points_per_iteration > 1 and slots != 1:
+        progress.notify(
+            "warning",
+            "trigger fraction 1.0 leaves slots idle while the slowest point of an iteration runs; a smaller one, such "
+            "as 0.75, starts the next iteration before",
+        )
+
+
+def _confirm_fresh(folder: Path, *, in_database: bool) -> None:
+    if not folder.exists():
+        return
+    what = "deleted from the database" if in_database else "moved aside"
+    if not sys.stdin.isatty():
+        raise UserError(f"--fresh: the run in {folder} would be {what}; say --yes if that is meant")
+    answer = input(f"{folder} holds a run; it will be {what}. Start anew? [y/N] ")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UserError("nothing was changed")
+
+
+class _Signals:
+    """The first Ctrl-C drains, the second stops at once; SIGTERM stops at once.
+
+    Attributes:
+        session: what to interrupt, once it is open.
+    """
+
+    def __init__(self, progress: Progress, early: list[int]) -> None:
+        self._progress, self._early = progress, early
+        self.session: Session | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number_ in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number_] = signal.signal(number_, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number_, handler in self._previous.items():
+            signal.signal(number_, handler)
+
+    def _handle(self, number_: int, _frame: object) -> None:
+        if self.session is None:
+            raise KeyboardInterrupt
+        if number_ == signal.SIGTERM:
+            self.session.interruptions = 2
+        elif self.session.interrupt() == 1:
+            self._progress.notify("drain", drain_text(self.session))
+
+
+def drain_text(session: Session) -> str:
+    """What is waited for after the first Ctrl-C."""
+    import time
+
+    running = session.loop.book.running()
+    if not running:
+        return "draining: no point is running; again to stop at once"
+    longest = time.monotonic() - min(p.started for p in running)
+    are = "point is" if len(running) == 1 else "points are"
+    return (
+        f"draining: {len(running)} {are} running (longest {duration(longest)} so far); "
+        "again to stop at once, they will be evaluated anew"
+    )
+
+
+def summarise(session: Session, outcome: Outcome, points: list[PointRecord]) -> dict[str, Any]:
+    """The closing summary as data; every number in it comes from the store."""
+    experiment = session.experiment
+    counts = session.store_counts()
+    done = [p for p in points if p.state == "done"]
+    summary: dict[str, Any] = {
+        "name": experiment.name,
+        "folder": str(session.folder.path),
+        "interrupted": outcome.interrupted,
+        "ended": outcome.reasons,
+        "points": counts.total,
+        "expected": expected(session),
+        "done": counts.done,
+        "failed": dict(counts.failed),
+        "duplicates": counts.duplicates,
+        "unfinished": counts.queued + counts.running,
+        "elapsed_s": round(session.loop.elapsed_s, 3),
+        "busy_share": session.loop.fleet.busy_share,
+        "best": None,
+    }
+    if len(experiment.goals) == 1 and done:
+        goal = experiment.goals[0]
+
+        def rank(point: PointRecord) -> float:
+            return goal.sign * (point.values or {})[goal.name]
+
+        best = min(done, key=rank)
+        first = [p for p in done if p.iteration == 1 and p.model == best.model]
+        summary["best"] = {
+            "id": best.id,
+            "model": best.model,
+            "iteration": best.iteration,
+            "values": best.values,
+            "params": best.params,
+        }
+        if first:
+            summary["first_iteration_best"] = (min(first, key=rank).values or {})[goal.name]
+    return summary
+
+
+def _report(session: Session) -> str | None:
+    """Writes the report; a failure to do so must not spoil a finished run."""
+    try:
+        from steering.report import write_report
+        from steering.run_view import open_view
+
+        with open_view(str(session.folder.path)) as view:
+            return str(write_report(view, session.folder.path))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the run is done
+        sys.stderr.write(f"warning: the report could not be written: {type(exc).__name__}: {exc}\n")
+        return None
+
+
+def _print(summary: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+        return
+    name = summary["name"]
+    evaluated = summary["done"] - summary["duplicates"]
+    parts = [f"{plural(summary['points'], 'point')} in {duration(summary['elapsed_s'])}", f"{evaluated} evaluated"]
+    if summary["failed"]:
+        parts.append(failures(summary["failed"]))
+    if summary["duplicates"]:
+        parts.append(f"{plural(summary['duplicates'], 'duplicate')} reused")
+    lines = []
+    if summary["interrupted"]:
+        lines.append(f"interrupted: {', '.join(parts)}, {summary['unfinished']} not finished; nothing is lost")
+    else:
+        lines.append(f"done: {', '.join(parts)}")
+        reasons = sorted(set(summary["ended"].values()))
+        if any(not reason.startswith("max_points") for reason in reasons):
+            lines.append(f"ended: {'; '.join(reasons)}")
+    if best := summary["best"]:
+        (objective, value) = next(iter(best["values"].items()))
+        text = f"best {objective} {number(value)}  {params(best['params'])}"
+        if "first_iteration_best" in summary:
+            text += f"      first iteration's best {number(summary['first_iteration_best'])}"
+        lines.append(text)
+    elif not summary["interrupted"] and not summary["done"]:
+        lines.append(f"no point has a value: see hpo-steer points {name} and {summary['folder']}/logs")
+    if summary["interrupted"]:
+        lines.append("the same command carries on")
+    elif summary["done"]:
+        then = [f"hpo-steer plot {name}", f"hpo-steer best {name} --json"]
+        lines.append("next: " + " · ".join(then + ([summary["report"]] if summary.get("report") else [])))
+    sys.stdout.write("\n".join(lines) + "\n")

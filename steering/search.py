@@ -1,0 +1,133 @@
+"""One model's search: when to ask, for how many points, and when to stop. No I/O and no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hpo_steer.config import Steering
+from hpo_steer.objectives import Objective, dominates
+
+
+class ModelSearch:
+    """Counts the points of one model and applies the trigger and the stop rules to them.
+
+    The sequence of calls is ``wanted -> begin_ask -> begin_iteration``, with `end_point` at any moment. Given the
+    same calls in the same order it decides the same, which is what makes a resumed run go on as it would have.
+
+    Args:
+        rules: trigger and stop rules.
+        goals: the objectives.
+
+    Attributes:
+        iterations: how many there have been.
+        proposed: how many points they held.
+        ended: how many of those have ended.
+        current_size: points of the newest iteration.
+        current_ended: how many of those have ended.
+        asking: an ask is under way.
+        told_at_ask: how many points had ended when it began.
+        wanted_at_ask: how many it asks for.
+        stopped: why no more points are asked for; None while they are.
+        cut: whether points that no worker has begun are of no use any more (target, patience, time).
+        best: the best values so far, in the order of the objectives (the newest of the front, if several).
+    """
+
+    def __init__(self, rules: Steering, goals: Sequence[Objective]) -> None:
+        self._rules, self._goals = rules, goals
+        self.iterations = self.proposed = self.ended = 0
+        self.current_size = self.current_ended = 0
+        self.asking = False
+        self.told_at_ask = self.wanted_at_ask = 0
+        self.stopped: str | None = None
+        self.cut = False
+        self.best: Mapping[str, float] | None = None
+        self._front: list[tuple[float, ...]] = []
+        self._since_better = 0
+
+    @property
+    def unevaluated(self) -> int:
+        """Points proposed and not ended."""
+        return self.proposed - self.ended
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will be asked for and nothing is awaited."""
+        return self.stopped is not None and not self.asking and self.unevaluated == 0
+
+    def wanted(self) -> int:
+        """How many points to ask for now; 0 for none."""
+        if self.asking or self.stopped is not None:
+            return 0
+        rules = self._rules
+        size = rules.points_per_iteration
+        if self.iterations:
+            trigger = rules.trigger
+            if trigger.top_up:
+                size -= self.unevaluated
+            elif trigger.unevaluated_below is not None:
+                size = size - trigger.unevaluated_below if self.unevaluated < trigger.unevaluated_below else 0
+            elif self.current_ended < trigger.needed(self.current_size):
+                return 0
+        if rules.point_limit is not None:
+            size = min(size, rules.point_limit - self.proposed)
+        return max(size, 0)
+
+    def begin_ask(self, n: int) -> None:
+        """An ask for `n` points has gone out."""
+        self.asking, self.told_at_ask, self.wanted_at_ask = True, self.ended, n
+
+    def begin_iteration(self, size: int, exhausted: str | None = None) -> None:
+        """An ask has brought `size` points; `exhausted` says why there will be no more."""
+        self.asking = False
+        if size:
+            self.iterations += 1
+            self.proposed += size
+            self.current_size, self.current_ended = size, 0
+        if self.stopped is None:
+            self.stopped = exhausted or self._spent()
+
+    def _spent(self) -> str | None:
+        rules = self._rules
+        if rules.point_limit is not None and self.proposed >= rules.point_limit:
+            return f"max_points ({rules.point_limit}) reached"
+        if rules.max_iterations is not None and self.iterations >= rules.max_iterations:
+            return f"max_iterations ({rules.max_iterations}) reached"
+        return None
+
+    def end_point(self, iteration: int, values: Mapping[str, float] | None) -> bool:
+        """A point has ended, with values or with a failure.
+
+        Returns:
+            Whether it is better than all before (in several objectives: dominated by none).
+        """
+        self.ended += 1
+        if iteration == self.iterations:
+            self.current_ended += 1
+        better = values is not None and self._improves(values)
+        self._since_better = 0 if better else self._since_better + 1
+        if values is not None and (reached := self._target(values)):
+            self.stop(reached)
+        patience = self._rules.patience
+        if patience is not None and self._since_better >= patience:
+            self.stop(f"patience: no better point in the last {patience}")
+        return better
+
+    def stop(self, reason: str) -> None:
+        """Ends the search before its points are spent."""
+        if self.stopped is None:
+            self.stopped = reason
+            self.cut = True
+
+    def _improves(self, values: Mapping[str, float]) -> bool:
+        row = tuple(goal.sign * values[goal.name] for goal in self._goals)
+        if any(other == row or dominates(other, row) for other in self._front):
+            return False
+        self._front = [other for other in self._front if not dominates(row, other)] + [row]
+        self.best = values
+        return True
+
+    def _target(self, values: Mapping[str, float]) -> str | None:
+        aimed = [goal for goal in self._goals if goal.target is not None]
+        if aimed and all(goal.reached(values[goal.name]) for goal in aimed):
+            return "target reached: " + ", ".join(f"{goal.name} {values[goal.name]:g}" for goal in aimed)
+        return None

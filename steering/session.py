@@ -1,0 +1,349 @@
+"""One session of steering: from a config to the end of the search, or to an interruption.
+
+`Session.open` does everything that can go wrong through a mistake of the user's, and starts nothing before all of
+it has gone well: the config is compared with the run's, the algorithms are created, the lock is taken, the broker
+is reached. Only then is a run written down and are workers started.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo_steer.config import Experiment, LoadedConfig, Model
+from hpo_steer.config.payload import check_payload
+from hpo_steer.config.secrets import broker_settings, store_password
+from hpo_steer.errors import ConfigError
+from hpo_steer.registry import entry
+from hpo_steer.transport import steering_end
+from hpo_steer.transport.base import SteeringEnd
+from steering.changes import check_resumable, recorded
+from steering.clock import Clock, SystemClock
+from steering.hosts import AlgorithmHost, InProcessHost, Opening, ProcessHost, wait_opened
+from steering.local_workers import LocalWorkers
+from steering.loop import Notify, SteeringLoop
+from steering.run_folder import RunFolder
+from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
+from steering.store.opening import StoreLocation, open_store
+
+_TICK_S = 0.2
+_QUIET_S = 1.0
+_GRACE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended.
+
+    Attributes:
+        interrupted: by the user; the run can be resumed.
+        reasons: why the search ended, by model.
+        found: whether any point has values.
+    """
+
+    interrupted: bool
+    reasons: dict[str, str]
+    found: bool
+
+
+class Session:
+    """A steering session; use `open`, then `run`, then `close`.
+
+    Attributes:
+        config: the experiment.
+        folder: the run's folder.
+        loop: the steering loop.
+        resumed: how many points had ended before this session; None for a new run.
+        again: how many points were running when the last session ended.
+    """
+
+    def __init__(  # noqa: PLR0913 - made by `open` alone
+        self,
+        config: LoadedConfig,
+        folder: RunFolder,
+        store: Store,
+        transport: SteeringEnd,
+        loop: SteeringLoop,
+        workers: LocalWorkers,
+        *,
+        resumed: int | None,
+        again: int,
+    ) -> None:
+        self.config, self.folder, self.loop = config, folder, loop
+        self._store, self.transport, self._workers = store, transport, workers
+        self.resumed, self.again = resumed, again
+        self.interruptions = 0
+        self.began = time.monotonic()
+
+    @property
+    def experiment(self) -> Experiment:
+        """What is tuned."""
+        return self.config.experiment
+
+    # ------------------------------------------------------------ opening
+
+    @classmethod
+    def open(
+        cls,
+        config: LoadedConfig,
+        overrides: Sequence[str] = (),
+        *,
+        fresh: bool = False,
+        extend: bool = False,
+        notify: Notify,
+        clock: Clock | None = None,
+    ) -> Session:
+        """Makes everything ready.
+
+        Args:
+            config: the experiment.
+            overrides: the ``--set`` texts it was loaded with, for the workers.
+            fresh: move an earlier run aside and start anew.
+            extend: let stop rules differ from the run's.
+            notify: hears what happens.
+            clock: the time.
+
+        Raises:
+            UserError: whatever the user has to mend; nothing was started.
+        """
+        experiment = config.experiment
+        _check_files(config)
+        folder = RunFolder(run_path(experiment))
+        hosts = _Hosts(config, folder)
+        cleanup: list[Callable[[], None]] = [hosts.close]
+        try:
+            folder.make()
+            hosts.open()
+            store = _store(config, folder, fresh=fresh, notify=notify)
+            cleanup.insert(0, lambda: store.close())
+            known = store.run()
+            before = _resume(store, known, experiment, folder, extend=extend)
+            store.lock(_owner())
+            run = known.run if known else uuid.uuid4().hex
+            transport = steering_end(
+                broker_settings(experiment.broker, config.folder),
+                experiment.name,
+                run,
+                folder=folder.path,
+                on_retry=lambda text: notify("broker", text),
+            )
+            transport.open()
+            cleanup.insert(0, transport.close)
+            if known is None:
+                _create(store, run, experiment)
+            else:
+                transport.discard_work()
+                if extend:
+                    _extend(store, experiment)
+            folder.write_card(experiment.name, run, recorded(experiment)["store"]["url"], config.path)
+            loop = SteeringLoop(
+                experiment, run, store, transport, hosts.openings, clock or SystemClock(), notify
+            )
+            cleanup.insert(0, loop.close)
+            workers = LocalWorkers(
+                experiment.evaluation.workers,
+                config.path,
+                overrides,
+                {**transport.worker_environment, "HPO_STEER_RUN": run},
+                folder.path,
+            )
+            again = loop.load(workers_gone=experiment.broker.local)
+        except BaseException:
+            for undo in cleanup:
+                undo()
+            raise
+        return cls(config, folder, store, transport, loop, workers, resumed=before, again=again)
+
+    # ------------------------------------------------------------ running
+
+    def run(self, tick: Callable[[], None]) -> Outcome:
+        """Steers until the search is over or the user has interrupted it.
+
+        Args:
+            tick: called several times a second.
+
+        Raises:
+            HpoSteerError: the experiment can't go on; what was committed is safe and the run can be resumed.
+        """
+        loop = self.loop
+        if not loop.over:
+            self._workers.start()
+        quiet_since: float | None = None
+        while not loop.over and self.interruptions < 2:
+            loop.step(_TICK_S)
+            for ended in self._workers.tend():
+                loop.forsake_process(ended.host, ended.pid, ended.how)
+            tick()
+            if self.interruptions:
+                if quiet_since is None:
+                    loop.hold()
+                    quiet_since = time.monotonic()
+                if loop.book.running():
+                    quiet_since = time.monotonic()
+                elif time.monotonic() - quiet_since > _QUIET_S:
+                    break
+        reasons = {name: tuned.ended for name, tuned in loop.models.items() if tuned.ended is not None}
+        interrupted = not loop.over
+        text = "; ".join(sorted(set(reasons.values())))
+        loop.finish(None if interrupted else text)
+        return Outcome(interrupted, reasons, found=loop.counts.done > 0)
+
+    def interrupt(self) -> int:
+        """The user wants to stop: the first time what runs may finish, the second time nothing is waited for."""
+        self.interruptions += 1
+        return self.interruptions
+
+    def points(self) -> list[PointRecord]:
+        """All points, from the store."""
+        return self._store.points()
+
+    def store_counts(self) -> Counts:
+        """How many points are in which state, from the store."""
+        return self._store.counts()
+
+    def close(self) -> None:
+        """Ends workers and connections; safe at any moment."""
+        self.loop.close()
+        self.transport.close()
+        self._workers.stop(_GRACE_S if self.interruptions < 2 else 1.0)
+        self._store.close()
+
+
+def run_path(experiment: Experiment) -> Path:
+    """The folder of an experiment's run."""
+    return Path(experiment.store.folder) / experiment.name
+
+
+def _check_files(config: LoadedConfig) -> None:
+    """Checks the user's function where this machine will run it.
+
+    Raises:
+        ConfigError: names the file, line and key.
+    """
+    rules = config.experiment.evaluation
+    if rules.function is not None and rules.workers:
+        try:
+            check_payload(rules.function, config.folder, "evaluation.function")
+        except ConfigError as exc:
+            raise exc.at(config.source.where("evaluation.function")) from None
+
+
+def _store(config: LoadedConfig, folder: RunFolder, *, fresh: bool, notify: Notify) -> Store:
+    from steering.store.filesystem import network_filesystem
+
+    where = config.experiment.store
+    if where.url is None and (kind := network_filesystem(folder.path)):
+        notify(
+            "warning",
+            f"{folder.path} lies on a network file system ({kind}), where SQLite can lose data: choose a local "
+            "folder with store: FOLDER, or store: postgresql://user@host/database",
+        )
+    name = config.experiment.name
+    location = (
+        StoreLocation(folder=folder.path)
+        if where.url is None
+        else StoreLocation(url=where.url, password=store_password(where, config.folder))
+    )
+    store = open_store(location, name, create=True)
+    if not fresh or store.run() is None:
+        return store
+    try:
+        store.lock(_owner())  # never under the feet of a steering that runs
+        if where.url is not None:
+            store.delete()
+    finally:
+        store.close()
+    if where.url is None:
+        notify("fresh", f"the earlier run now lies in {folder.move_aside()}")
+        folder.make()
+    return open_store(location, name, create=True)
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}, process {os.getpid()}"
+
+
+def _resume(
+    store: Store, known: RunRecord | None, experiment: Experiment, folder: RunFolder, *, extend: bool
+) -> int | None:
+    if known is None:
+        return None
+    check_resumable(str(folder.path), known.config, recorded(experiment), extend=extend)
+    return store.counts().ended
+
+
+def _create(store: Store, run: str, experiment: Experiment) -> None:
+    models = [ModelRecord(model.name, number) for number, model in enumerate(experiment.models)]
+    store.create(RunRecord(experiment.name, run, recorded(experiment), time.time()), models)
+
+
+def _extend(store: Store, experiment: Experiment) -> None:
+    """Reopens models that stop rules had ended; those whose space is exhausted end again by themselves."""
+    with store.transaction() as transaction:
+        transaction.set_run(ended=None, config=recorded(experiment))
+        for model in store.models():
+            transaction.end_model(model.name, None)
+
+
+class _Hosts:
+    """Creates the hosts of an experiment's algorithms and the algorithms in them."""
+
+    def __init__(self, config: LoadedConfig, folder: RunFolder) -> None:
+        self._config, self._folder = config, folder
+        self._all: list[AlgorithmHost] = []
+        self.openings: list[tuple[Model, Opening, AlgorithmHost]] = []
+
+    def open(self) -> None:
+        """Creates them, and waits until every algorithm was made.
+
+        Raises:
+            UserError: an algorithm cannot be made from its config; the error names the place.
+        """
+        experiment = self._config.experiment
+        cheap: InProcessHost | None = None
+        heavy: list[ProcessHost] = []
+        limit = min(len(experiment.models), os.cpu_count() or 1)
+        waiting: dict[int, set[str]] = {}
+        for number, model in enumerate(experiment.models):
+            opening = self._opening(model, number)
+            host: AlgorithmHost
+            name = opening.spec.get("name")
+            if name is not None and not entry(str(name)).heavy:
+                cheap = cheap or InProcessHost()
+                host = cheap
+            else:
+                if len(heavy) < limit:
+                    heavy.append(ProcessHost(self._folder.logs / f"algorithm-{len(heavy)}.log"))
+                host = heavy[number % len(heavy)]
+            if host not in self._all:
+                self._all.append(host)
+            self.openings.append((model, opening, host))
+            host.open(opening)
+            waiting.setdefault(id(host), set()).add(model.name)
+        for host in self._all:
+            try:
+                wait_opened(host, waiting[id(host)])
+            except ConfigError as exc:
+                raise exc.at(self._config.source.where(exc.key)) from None
+
+    def _opening(self, model: Model, number: int) -> Opening:
+        experiment = self._config.experiment
+        return Opening(
+            model.name,
+            experiment.algorithm_of(model),
+            experiment.space(model),
+            experiment.goals,
+            (experiment.seed + 7919 * number) % 2**32,
+            experiment.constraints,
+            self._config.folder,
+            experiment.steering.duplicates,
+        )
+
+    def close(self) -> None:
+        for host in self._all:
+            host.close()

@@ -1,0 +1,200 @@
+"""SQLite: a file in the run's folder, or nothing but memory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.pool import QueuePool
+
+from hpo_steer.errors import HpoSteerError, RunUnwritable, StoreError
+from steering.store.database import Database, StoreDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+    from sqlalchemy.exc import DBAPIError
+
+BUSY_TIMEOUT_S = 30.0
+
+
+class Sqlite(Database):
+    """What a file and memory have in common.
+
+    Args:
+        where: how messages name the database.
+        uri: SQLite's.
+        pragmas: set on every connection.
+    """
+
+    def __init__(self, where: str, uri: str, pragmas: tuple[str, ...]) -> None:
+        self.where, self.insert = where, insert
+        self._uri, self._pragmas = uri, ("foreign_keys = ON", *pragmas)
+        self.engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool)
+        # The driver begins transactions late and by rules of its own; here they begin when SQLAlchemy says so, and
+        # one that will write takes the write lock at once, so that it never has to be begun anew half-way.
+        event.listen(self.engine, "begin", _begin)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            for pragma in self._pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def writer(self) -> Iterator[Connection]:
+        """A connection whose transactions take the write lock when they begin."""
+        with self.engine.connect() as connection:
+            yield connection.execution_options(writes=True)
+
+    def may_hold_ours(self, connection: Connection) -> bool:
+        """A file with other tables in it is somebody else's."""
+        return not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
+
+    @contextmanager
+    def upgrading(self) -> Iterator[Connection]:
+        """The write lock keeps everybody else out."""
+        with self.writing() as connection:
+            yield connection
+
+    def error(self, exc: DBAPIError) -> HpoSteerError:
+        """By SQLite's own code of the error."""
+        code = getattr(exc.orig, "sqlite_errorcode", 0) & 0xFF
+        where = self.where
+        match code:
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return StoreDamaged(
+                    f"the store {where} is damaged ({exc.orig}); nothing in it was changed: "
+                    "put a copy of it in its place, or start anew under another name"
+                )
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH:
+                return RunUnwritable(f"the store {where} cannot be opened or written ({exc.orig})")
+            case sqlite3.SQLITE_FULL:
+                return StoreError(
+                    f"the disk of the store {where} is full; what was committed is safe: "
+                    "free some space and start again"
+                )
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return StoreError(
+                    f"another program kept the store {where} locked for {BUSY_TIMEOUT_S:g} s; close it and start again"
+                )
+        return StoreError(f"the store {where} failed: {exc.orig}")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class SqliteFile(Sqlite):
+    """A database file, in WAL mode: readers read while the writer writes.
+
+    A commit waits for the disk (``synchronous = FULL``), so that what was acknowledged survives a power cut. The lock
+    of the one writer is an `flock` on a file beside it, which the system gives back however the process ends.
+
+    Args:
+        path: of the file; it is made, for its owner only, unless `read_only`.
+        read_only: never writes, not even to make the file.
+
+    Raises:
+        RunUnwritable: the file cannot be made.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock_path = path.with_suffix(".lock")
+        self._lock: int | None = None
+        uri = f"file:{quote(str(path.absolute()))}"
+        if read_only:
+            # A finished store on a read-only medium has no WAL, and SQLite couldn't make one.
+            frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+            super().__init__(str(path), uri + ("?mode=ro&immutable=1" if frozen else "?mode=ro"), ())
+            return
+        _make(path)
+        super().__init__(str(path), uri + "?mode=rw", ("journal_mode = WAL", "synchronous = FULL"))
+
+    def claim(self) -> bool:
+        """Locks the lock file."""
+        try:
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as exc:
+            raise RunUnwritable(f"the lock file {self._lock_path} cannot be made: {exc.strerror}") from exc
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        except OSError as exc:
+            os.close(lock)
+            raise RunUnwritable(
+                f"the file system of {self._lock_path} cannot lock files ({exc.strerror}): put the run on a local disk"
+            ) from exc
+        self._lock = lock
+        return True
+
+    def release(self) -> None:
+        """Unlocks the lock file; it stays, since removing it would let two processes lock two files."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _make(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as exc:
+        raise RunUnwritable(f"the store {path} cannot be made: {exc.strerror}") from exc
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise RunUnwritable(f"the store {path} cannot be written by this user")
+
+
+class SqliteMemory(Sqlite):
+    """A database in memory, for tests: it lives as long as one store of its name is open in this process.
+
+    Args:
+        name: stores of one name in one process share their data.
+    """
+
+    def __init__(self, name: str) -> None:
+        uri = f"file:/{quote(name, safe='')}"
+        super().__init__("memory", f"{uri}?vfs=memdb", ())
+        self._lock_uri = f"{uri}.lock?vfs=memdb"
+        self._lock: sqlite3.Connection | None = None
+        self._kept = self._connect()
+
+    def claim(self) -> bool:
+        """Keeps a second database locked, as there is no file."""
+        lock = sqlite3.connect(self._lock_uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            lock.close()
+            return False
+        self._lock = lock
+        return True
+
+    def release(self) -> None:
+        """Closes the second database."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def close(self) -> None:
+        """The data is gone when the last store of this name is closed."""
+        super().close()
+        self._kept.close()

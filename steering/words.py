@@ -1,0 +1,56 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """A time span in two units at most.
+
+    >>> [duration(s) for s in (0.042, 3.21, 69, 4000, 200000)]
+    ['0.04 s', '3.2 s', '1 min 09 s', '1 h 07 min', '2 d 8 h']
+    """
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def number(value: Any) -> str:
+    """A value in four significant digits; other values as they are.
+
+    >>> [number(v) for v in (0.04123456, 12, 1e-07, True, "dart", 123456.7)]
+    ['0.04123', '12', '1e-07', 'True', 'dart', '1.235e+05']
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def params(values: Mapping[str, Any], most: int | None = None) -> str:
+    """Parameters on one line.
+
+    >>> params({"eta": 0.0831, "booster": "dart"})
+    'eta=0.0831 booster=dart'
+    """
+    shown = [f"{name}={number(value)}" for name, value in values.items()]
+    if most is not None and len(shown) > most:
+        shown = [*shown[:most], "…"]
+    return " ".join(shown)
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "point"), plural(2, "point")
+    ('1 point', '2 points')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,3 @@
+"""Servers for all tests."""
+
+pytest_plugins = ["tests.servers.rabbitmq"]

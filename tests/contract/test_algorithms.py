@@ -1,0 +1,145 @@
+"""Every built-in algorithm against the contract that plug-in authors get."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from algorithms.registry import BUILTIN
+from hpo_steer.algorithm import SearchAlgorithm
+from hpo_steer.objectives import Objective
+from hpo_steer.registry import build
+from hpo_steer.space import SearchSpace
+from hpo_steer.testing.algorithm import AlgorithmContract
+
+
+class Builtin(AlgorithmContract):
+    name: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}
+    order_independent = True
+
+    def create(self, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> SearchAlgorithm:
+        module, _, attribute = BUILTIN[self.name].path.partition(":")
+        cls = getattr(importlib.import_module(module), attribute)
+        return build(cls, self.name, space, objectives, seed, self.options)
+
+
+class TestRandom(Builtin):
+    name = "random"
+
+
+class TestSobol(Builtin):
+    name = "sobol"
+
+
+class TestGrid(Builtin):
+    name = "grid"
+    options: ClassVar[dict[str, Any]] = {"resolution": 7}
+    seeded = False
+
+
+class TestShuffledGrid(Builtin):
+    name = "grid"
+    options: ClassVar[dict[str, Any]] = {"resolution": 7, "shuffle": True}
+
+
+class TestBayesian(Builtin):
+    name = "bayesian"
+    options: ClassVar[dict[str, Any]] = {"initial_points": 4, "candidates": 128}
+    rounds = 2
+
+
+class TestTpe(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "tpe", "sampler_options": {"n_startup_trials": 4}}
+
+
+class TestGp(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "gp", "sampler_options": {"n_startup_trials": 4}}
+    spaces = ("floats", "conditional")
+    rounds = 2
+    batch = 4
+    finite = False
+
+
+class TestCmaEs(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "cmaes"}
+
+
+class TestNsga2(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "nsgaii", "sampler_options": {"population_size": 4}}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+
+
+class TestNsga3(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "nsgaiii", "sampler_options": {"population_size": 4}}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize", "size": "minimize"}
+
+
+class TestMultiObjectiveTpe(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "tpe", "sampler_options": {"n_startup_trials": 4}}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+
+
+class TestQmc(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "qmc"}
+
+
+class TestOptunaRandom(Builtin):
+    name = "optuna"
+    options: ClassVar[dict[str, Any]] = {"sampler": "random"}
+
+
+class TestNgOpt(Builtin):
+    name = "nevergrad"
+
+
+class TestNgCma(Builtin):
+    name = "nevergrad"
+    options: ClassVar[dict[str, Any]] = {"optimizer": "CMA"}
+    spaces = ("floats", "constrained")
+
+
+class TestNgDe(Builtin):
+    name = "nevergrad"
+    options: ClassVar[dict[str, Any]] = {"optimizer": "DE"}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+    spaces = ("floats", "mixed")
+
+
+class TestNgPowell(Builtin):
+    """A sequential solver in a thread of its own."""
+
+    name = "nevergrad"
+    options: ClassVar[dict[str, Any]] = {"optimizer": "Powell"}
+    spaces = ("floats", "constrained")
+
+
+class TestNgDiscrete(Builtin):
+    name = "nevergrad"
+    options: ClassVar[dict[str, Any]] = {"optimizer": "DiscreteOnePlusOne"}
+    spaces = ("mixed", "conditional")
+
+
+def test_the_registry_imports_no_library() -> None:
+    heavy = ["torch", "optuna", "nevergrad", "scipy", "numpy"]
+    code = f"import algorithms.registry, sys; sys.exit(str([m for m in {heavy!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_every_entry_leads_to_an_algorithm(name: str) -> None:
+    module, _, attribute = BUILTIN[name].path.partition(":")
+    assert issubclass(getattr(importlib.import_module(module), attribute), SearchAlgorithm)
