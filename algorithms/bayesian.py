@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtri
 from scipy.stats import qmc
 
-from algorithms.gaussian_process import Array, Posterior, fit
+from algorithms.gaussian_process import Array, Posterior, fit, one_thread
 from algorithms.history import HistoryAlgorithm
 from algorithms.improvement import climb, log_nei, log_nei_of
 from algorithms.options import whole
@@ -90,7 +91,8 @@ class Bayesian(HistoryAlgorithm):
             initial = n
         found, self._place = sobol_points(self, self._sequence, self._place, min(initial, n))
         if len(found) < n and known >= 1:
-            found += self._batch(n - len(found), found)
+            with one_thread():
+                found += self._batch(n - len(found), found)
         return found
 
     # ---------------------------------------------------------------- the model
@@ -98,7 +100,9 @@ class Bayesian(HistoryAlgorithm):
     def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
         completed = self.completed()
         at = self._features.of([params for params, _ in completed])
-        outcomes, noise = self._outcomes([o.values or {} for _, o in completed], [o.sem for _, o in completed])
+        outcomes, noise = self._outcomes(
+            [o.values or {} for _, o in completed], [o.sem for _, o in completed]
+        )
         posterior = Posterior(fit(at, outcomes, noise), at, outcomes)
         rng = self.rng()
         mean, _ = posterior.moments(at)
@@ -111,7 +115,7 @@ class Bayesian(HistoryAlgorithm):
         pool = self._pool([completed[i][0] for i in leaders.tolist()[:8]], rng)
         if not pool:
             return []
-        batch = _Batch(posterior, imagined.min(0), self._features.of(pool), pool)
+        batch = _Batch(posterior, imagined.min(0), self._features.of(pool), pool, self._feasibility(at))
         return [p for z in normals[len(places) :] if (p := self._pick(batch, z)) is not None]
 
     def _pick(self, batch: _Batch, normals: Array) -> Params | None:
@@ -122,7 +126,7 @@ class Bayesian(HistoryAlgorithm):
         refined = [self._features.point(end, batch.pool[i]) for end, i in zip(ends, starts, strict=True)]
         refined = [params for params in refined if self.is_new(params)]
         options = refined + [batch.pool[i] for i in starts]
-        values = log_nei(batch.posterior, batch.best, self._features.of(options))
+        values = batch.score(self._features.of(options))
         for i in np.argsort(-values, kind="stable").tolist():
             if self.claim(options[i]):
                 batch.take(self._features.of([options[i]]), normals)
@@ -132,6 +136,15 @@ class Bayesian(HistoryAlgorithm):
                 batch.take(batch.features[i : i + 1], normals)
                 return batch.pool[i]
         return None
+
+    def _feasibility(self, succeeded: Array) -> Posterior | None:
+        """A model of where points fail as `invalid` (1) or succeed (-1); None if none ever failed so."""
+        invalid = [params for params, failure in self.failed() if failure.kind == "invalid"]
+        if not invalid:
+            return None
+        at = np.vstack([succeeded, self._features.of(invalid)])
+        labels = np.repeat([-1.0, 1.0], [len(succeeded), len(invalid)])
+        return Posterior(fit(at, labels), at, labels)
 
     def _outcomes(self, values: list[Any], sems: list[Any]) -> tuple[Array, Array | None]:
         """Standardized outcomes to be minimised, and the variances of their noise if all are known."""
@@ -160,7 +173,9 @@ class Bayesian(HistoryAlgorithm):
         near = base[rng.integers(len(base), size=count)]
         moved = rng.random((count, d)) < np.maximum(rng.choice([0.2, 0.5, 1.0], size=(count, 1)), 1.5 / d)
         width = rng.choice([0.02, 0.08, 0.25], size=(count, 1))
-        jump = np.where(self._features.unordered, rng.random((count, d)), near + width * rng.normal(size=(count, d)))
+        jump = np.where(
+            self._features.unordered, rng.random((count, d)), near + width * rng.normal(size=(count, d))
+        )
         near = np.where(moved, np.clip(jump, 0.0, 1.0), near)
         pool = [self.space.decode(row) for row in np.vstack([wide, near]).tolist()]
         return [params for params in pool if self.is_new(params)]
@@ -169,30 +184,51 @@ class Bayesian(HistoryAlgorithm):
 class _Batch:
     """The candidates of one ask and what the model thinks of them, as points are taken one by one."""
 
-    def __init__(self, posterior: Posterior, best: Array, features: Array, pool: list[Params]) -> None:
+    def __init__(
+        self,
+        posterior: Posterior,
+        best: Array,
+        features: Array,
+        pool: list[Params],
+        feasibility: Posterior | None,
+    ) -> None:
         self.posterior, self.best, self.features, self.pool = posterior, best, features, pool
+        self._feasibility = feasibility
+        self._log_chance = self._log_success(features)
+        self._explained = posterior.explained(features)
         self._mean, self._variance = posterior.moments(features)
 
     def leaders(self, count: int) -> list[int]:
         """The candidates of the highest expected improvement, best first."""
-        order = np.argsort(-log_nei_of(self._mean, self._variance, self.best), kind="stable")
-        return [int(i) for i in order[:count]]
+        scores = log_nei_of(self._mean, self._variance, self.best) + self._log_chance
+        return [int(i) for i in np.argsort(-scores, kind="stable")[:count]]
+
+    def score(self, at: Array) -> Array:
+        """The log of improvement times chance of success at ``m x f`` places."""
+        return log_nei(self.posterior, self.best, at) + self._log_success(at)
+
+    def _log_success(self, at: Array) -> Array:
+        if self._feasibility is None:
+            return np.zeros(len(at))
+        mean, variance = self._feasibility.moments(at)
+        chance: Array = log_ndtr(-mean[:, 0] / np.sqrt(variance))
+        return chance
 
     def take(self, at: Array, normals: Array) -> None:
         """Imagines a value of one more pending point (``1 x f``) in each scenario."""
         mean, variance = self.posterior.moments(at)
         value = mean + np.sqrt(variance)[:, None] * normals
-        gain = self.posterior.covariance(self.features, at) / variance
-        self._mean += gain * (value - mean)
-        self._variance = np.maximum(self._variance - gain[:, 0] ** 2 * variance, 1e-12)
+        known = self.posterior.explained(at)
+        shared = self.posterior.kernel(self.features, at) - self._explained @ known.T
+        self._mean += shared / variance * (value - mean)
+        self._variance = np.maximum(self._variance - shared[:, 0] ** 2 / variance, 1e-12)
+        self._explained = np.hstack([self._explained, shared / np.sqrt(variance)])
         self.posterior.imagine(at, value)
         self.best = np.minimum(self.best, value[0])
 
 
 def _normals(count: int, rng: np.random.Generator) -> Array:
     """Quasi-random standard normal numbers, ``count x s``."""
-    from scipy.special import ndtri
-
     uniform = qmc.Sobol(min(count, qmc.Sobol.MAXDIM), rng=rng).random(_SCENARIOS).T
     normals: Array = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
     return normals
@@ -219,7 +255,9 @@ class Features:
             width += size
         self.width = width
         self._movable = [
-            not isinstance(p, Categorical) and (p.count is None or p.count > _RELAXED) and p.name not in parents
+            not isinstance(p, Categorical)
+            and (p.count is None or p.count > _RELAXED)
+            and p.name not in parents
             for p in space
         ]
 

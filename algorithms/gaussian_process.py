@@ -6,8 +6,10 @@ of a tensor library costs more than the arithmetic. So hyperparameters are BoTor
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -74,7 +76,9 @@ class Hyperparameters:
     noise: Array
 
 
-def fit(features: Array, outcomes: Array, noise: Array | None = None, *, smooth: bool = False) -> Hyperparameters:
+def fit(
+    features: Array, outcomes: Array, noise: Array | None = None, *, smooth: bool = False
+) -> Hyperparameters:
     """Fits a `SingleTaskGP` by maximum a posteriori, on the best and some others of very many points.
 
     The priors grow with the dimension (Hvarfner, Hellsten and Nardi, Vanilla Bayesian Optimization Performs
@@ -116,6 +120,24 @@ def fit(features: Array, outcomes: Array, noise: Array | None = None, *, smooth:
     return Hyperparameters(Kernel(lengthscales, smooth), float(model.mean_module.constant.detach()), noise)
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps the arithmetic on one core.
+
+    Matrices of a few hundred rows gain little from threads, and lose tenfold where the other cores are busy:
+    every small product then waits for a thread that has no core.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError):
+            from threadpoolctl import threadpool_limits
+
+            stack.enter_context(threadpool_limits(1))
+        threads = torch.get_num_threads()
+        stack.callback(torch.set_num_threads, threads)
+        torch.set_num_threads(1)
+        yield
+
+
 class Posterior:
     """The process given outcomes, on which further noise-free values can be imagined one by one.
 
@@ -145,22 +167,23 @@ class Posterior:
         root = k @ self.inverse_root.T
         return self.prior_mean + k @ self.weights, np.maximum(1.0 - (root * root).sum(1), 1e-12)
 
-    def covariance(self, a: Array, b: Array) -> Array:
-        """Covariances of the noise-free function between ``m x f`` and ``l x f`` places."""
-        left = self.kernel(a, self.places) @ self.inverse_root.T
-        right = self.kernel(b, self.places) @ self.inverse_root.T
-        return self.kernel(a, b) - left @ right.T
+    def explained(self, at: Array) -> Array:
+        """Whitened covariances of ``m x f`` places with all that is given, ``m x (n + imagined)``.
+
+        The covariance of two places given the outcomes is their kernel less the product of their rows.
+        """
+        root: Array = self.kernel(at, self.places) @ self.inverse_root.T
+        return root
 
     def sample(self, at: Array, normals: Array) -> Array:
         """Joint draws at ``m x f`` places from ``m x s`` standard normal numbers (one scenario so far)."""
         mean, _ = self.moments(at)
-        root = _root(self.covariance(at, at))
-        return mean + root @ normals
+        rows = self.explained(at)
+        return mean + _root(self.kernel(at, at) - rows @ rows.T) @ normals
 
     def imagine(self, at: Array, values: Array) -> None:
         """Takes ``m x s`` values at ``m x f`` places for granted, `s` scenarios at once."""
-        k = self.kernel(at, self.places)
-        cross = k @ self.inverse_root.T
+        cross = self.explained(at)
         corner = _inverse_root(self.kernel(at, at) - cross @ cross.T + _JITTER * np.eye(len(at)))
         below = -corner @ cross @ self.inverse_root
         n, m = len(self.places), len(at)

@@ -99,7 +99,9 @@ class HistoryAlgorithm(SearchAlgorithm):
         """
         for observation in observations:
             if observation.point_id not in self.points:
-                raise AlgorithmError(f"a result came for point {observation.point_id}, which was never proposed")
+                raise AlgorithmError(
+                    f"a result came for point {observation.point_id}, which was never proposed"
+                )
             if observation.point_id not in self.told:
                 checked = self._checked(observation)
                 self.told[observation.point_id] = checked
@@ -124,7 +126,9 @@ class HistoryAlgorithm(SearchAlgorithm):
         for step in history:
             if isinstance(step, Told):
                 self.tell(step.observations)
-            elif [(p.id, p.params) for p in self.ask(step.n)] != [(p.id, dict(p.params)) for p in step.points]:
+            elif [(p.id, p.params) for p in self.ask(step.n)] != [
+                (p.id, dict(p.params)) for p in step.points
+            ]:
                 break
         else:
             return
@@ -145,9 +149,7 @@ class HistoryAlgorithm(SearchAlgorithm):
 
     def completed(self) -> list[tuple[Params, Observation]]:
         """Points with values, in the order of their ids."""
-        return [
-            (self.points[i], self.told[i]) for i in sorted(self.told) if self.told[i].values is not None
-        ]
+        return [(self.points[i], self.told[i]) for i in sorted(self.told) if self.told[i].values is not None]
 
     def failed(self) -> list[tuple[Params, Failure]]:
         """Points that failed, and how, in the order of their ids."""
@@ -178,7 +180,9 @@ class HistoryAlgorithm(SearchAlgorithm):
             misses = 0
             while len(found) < n and misses < _TRIES:
                 missing = n - len(found)
-                rows = rng.random((max(missing, min(1_000, 2 * missing) if misses else missing), len(self.space)))
+                rows = rng.random(
+                    (max(missing, min(1_000, 2 * missing) if misses else missing), len(self.space))
+                )
                 before = len(found)
                 found += islice(self._claimed(rows), missing)
                 misses = misses + len(rows) if len(found) == before else 0
@@ -240,7 +244,9 @@ def point_identity(space: SearchSpace) -> Callable[[Mapping[str, Any]], tuple[An
     True, or lists, are told apart by their place in the list of choices.
     """
     names = [p.name for p in space]
-    awkward = [p for p in space if isinstance(p, Categorical) and not all(isinstance(c, str) for c in p.choices)]
+    awkward = [
+        p for p in space if isinstance(p, Categorical) and not all(isinstance(c, str) for c in p.choices)
+    ]
     if not awkward:
         if not space.conditional:
             return lambda params: tuple(map(params.__getitem__, names))

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import erfcx, log_ndtr, logsumexp, softmax
+from scipy.special import erfcx, log_ndtr, ndtr
 
 from algorithms.gaussian_process import Array, Posterior
 
-_LOG_ROOT_2PI = 0.5 * np.log(2.0 * np.pi)
+_LOG_ROOT_2PI = float(0.5 * np.log(2.0 * np.pi))
+_ROOT_HALF_PI = float(np.sqrt(0.5 * np.pi))
+_ROOT_HALF = float(np.sqrt(0.5))
 
 
-def log_improvement(u: Array) -> tuple[Array, Array, Array]:
-    """``log h(u)`` for ``h(u) = phi(u) + u Phi(u)``, with ``Phi/h`` and ``phi/h``, stable for all `u`.
+def log_improvement(u: Array) -> Array:
+    """``log h(u)`` for ``h(u) = phi(u) + u Phi(u)``, stable for all `u`.
 
     Section 4.1 of Ament et al., Unexpected Improvements to Expected Improvement for Bayesian Optimization,
     NeurIPS 2023.
     """
-    log_phi = -0.5 * u * u - _LOG_ROOT_2PI
+    # Below -1: h = phi * (1 - |u| R) with Mills' ratio R = Phi/phi; for |u| beyond 1e3 by its series, 1/u^2.
     low = np.minimum(u, -1.0)
-    # Below -1: h = phi * (1 - |u| R) with Mills' ratio R = Phi/phi; for |u| beyond 1e3 its series 1/u^2.
-    ratio = np.sqrt(np.pi / 2.0) * erfcx(-low / np.sqrt(2.0))
+    ratio = _ROOT_HALF_PI * erfcx(low * -_ROOT_HALF)
     rest = np.where(low < -1e3, 1.0 / (low * low), 1.0 + low * ratio)
     high = np.maximum(u, -1.0)
-    phi = np.exp(-0.5 * high * high - _LOG_ROOT_2PI)
-    direct = np.log(phi + high * np.exp(log_ndtr(high)))
-    log_h = np.where(u < -1.0, log_phi + np.log(np.maximum(rest, 1e-300)), direct)
-    return log_h, np.exp(log_ndtr(u) - log_h), np.exp(log_phi - log_h)
+    direct = np.log(np.exp(-0.5 * high * high - _LOG_ROOT_2PI) + high * ndtr(high))
+    return np.where(u < -1.0, np.log(np.maximum(rest, 1e-300)) - 0.5 * u * u - _LOG_ROOT_2PI, direct)
 
 
 def log_nei(posterior: Posterior, best: Array, at: Array) -> Array:
@@ -48,9 +47,7 @@ def log_nei(posterior: Posterior, best: Array, at: Array) -> Array:
 def log_nei_of(mean: Array, variance: Array, best: Array) -> Array:
     """As `log_nei`, from means ``m x s`` and variances ``m``."""
     sigma = np.sqrt(variance)[:, None]
-    log_h, _, _ = log_improvement((best - mean) / sigma)
-    average: Array = logsumexp(log_h, axis=1) - np.log(len(best)) + np.log(sigma[:, 0])
-    return average
+    return _log_mean(log_improvement((best - mean) / sigma))[0] + np.log(sigma[:, 0])
 
 
 def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, Array]:
@@ -60,16 +57,26 @@ def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, 
     root = k @ posterior.inverse_root.T
     sigma = np.sqrt(np.maximum(1.0 - (root * root).sum(1), 1e-12))[:, None]
     mean = posterior.prior_mean + k @ posterior.weights
-    log_h, cdf, pdf = log_improvement((best - mean) / sigma)
-    value = logsumexp(log_h, axis=1) - np.log(len(best)) + np.log(sigma[:, 0])
-    share = softmax(log_h, axis=1)
-    by_mean = -share * cdf / sigma
-    by_sigma = (share * pdf).sum(1, keepdims=True) / sigma
+    u = (best - mean) / sigma
+    log_h = log_improvement(u)
+    value, share = _log_mean(log_h)
+    value += np.log(sigma[:, 0])
+    # With log h = log(phi + u Phi): its derivative by the mean is -Phi/(h sigma), by sigma phi/(h sigma).
+    by_mean = -share * np.exp(log_ndtr(u) - log_h) / sigma
+    by_sigma = (share * np.exp(-0.5 * u * u - _LOG_ROOT_2PI - log_h)).sum(1, keepdims=True) / sigma
     by_k = by_mean @ posterior.weights.T - (by_sigma / sigma) * (root @ posterior.inverse_root)
     pull = 2.0 * by_k * slope
     squares = kernel.lengthscales**2
     gradient = (at * pull.sum(1, keepdims=True) - pull @ posterior.places) / squares
     return value, gradient
+
+
+def _log_mean(logs: Array) -> tuple[Array, Array]:
+    """The logarithm of each row's mean, and every entry's share in it."""
+    top = logs.max(1, keepdims=True)
+    parts = np.exp(logs - top)
+    total = parts.sum(1, keepdims=True)
+    return (top + np.log(total / logs.shape[1]))[:, 0], parts / total
 
 
 def climb(posterior: Posterior, best: Array, starts: Array, free: Array, steps: int) -> Array:

@@ -70,7 +70,9 @@ class Nevergrad(HistoryAlgorithm):
         registry = ng.optimizers.registry
         if text("optimizer", optimizer) not in registry:
             close = nearest(optimizer, registry)
-            hint = close if close.startswith("did") else "NGOpt, CMA, DE, PSO and OnePlusOne are among its many"
+            hint = (
+                close if close.startswith("did") else "NGOpt, CMA, DE, PSO and OnePlusOne are among its many"
+            )
             raise ConfigError("algorithm.optimizer", f'Nevergrad has no "{optimizer}"; {hint}')
         self.name = optimizer
         self._budget = whole("budget", budget, 1)

@@ -16,7 +16,12 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
         ConfigError: it is none.
     """
     span = f"of {low} or more" if high is None else f"from {low} to {high}"
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < low
+        or (high is not None and value > high)
+    ):
         raise ConfigError(f"algorithm.{name}", f"expected a whole number {span}, got {value!r}")
     return value
 

@@ -78,7 +78,10 @@ class Optuna(HistoryAlgorithm):
     ) -> None:
         super().__init__(space, objectives, seed)
         self._recipe = _Recipe(
-            space, len(self.objectives), text("sampler", sampler), keywords("sampler_options", sampler_options)
+            space,
+            len(self.objectives),
+            text("sampler", sampler),
+            keywords("sampler_options", sampler_options),
         )
         self._distributions = {p.name: _distribution(p) for p in space}
         self._children_last = _parents_first(space)
@@ -190,7 +193,8 @@ class _Recipe:
             raise ConfigError("algorithm.sampler", f'Optuna has no sampler "{name}"; {hint}')
         if name in _ONE_OBJECTIVE and objectives > 1:
             raise ConfigError(
-                "algorithm.sampler", f'"{name}" takes one objective, and there are {objectives}; use nsgaii or tpe'
+                "algorithm.sampler",
+                f'"{name}" takes one objective, and there are {objectives}; use nsgaii or tpe',
             )
         self.name, self.options = name, options
         self.space = space
@@ -227,12 +231,16 @@ class _Recipe:
             raise ConfigError(f"algorithm.sampler_options.{name}", f"unknown key; {nearest(name, valid)}")
         self._base = _Recipe(self.space, objectives, base, inner)
         self.without_state = self._base.without_state
-        self.options = {"fixed_params": {name: _internal(self.space[name], value) for name, value in fixed.items()}}
+        self.options = {
+            "fixed_params": {name: _internal(self.space[name], value) for name, value in fixed.items()}
+        }
 
     def _read_grid(self) -> None:
         resolution = self.options.pop("resolution", None)
         if self.space.conditional:
-            raise ConfigError("algorithm.sampler", '"grid" cannot serve conditional parameters; use name: grid')
+            raise ConfigError(
+                "algorithm.sampler", '"grid" cannot serve conditional parameters; use name: grid'
+            )
         if "search_space" not in self.options:
             self.options["search_space"] = {
                 p.name: [canonical(v) if isinstance(p, Categorical) else v for v in p.values(resolution)]

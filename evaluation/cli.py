@@ -54,7 +54,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluates points of an experiment: takes them from the broker, trains, and sends the results back."""
-    given = {"broker": broker, "experiment": experiment, "function": function, "command": command}
+    given: dict[str, Any] = {"broker": broker, "experiment": experiment, "function": function, "command": command}
     given |= {"slots": slots, "python": python}
     if config is not None:
         assignment = _from_config(config, given, settings or [], work_dir)
@@ -88,9 +88,10 @@ def main() -> None:
 def _from_config(
     config: Path, given: dict[str, Any], overrides: list[str], work_dir: Path | None
 ) -> Assignment:
-    from evaluation.launch import Assignment, broker_settings, default_work_dir
+    from evaluation.launch import Assignment, default_work_dir
     from hpo_steer.config import load_config
     from hpo_steer.config.schema import Broker
+    from hpo_steer.config.secrets import broker_settings
     from hpo_steer.errors import ConfigError
 
     loaded = load_config(config, overrides)
@@ -130,8 +131,9 @@ def _from_options(
 ) -> Assignment:
     from pydantic import ValidationError
 
-    from evaluation.launch import Assignment, broker_settings, default_work_dir
+    from evaluation.launch import Assignment, default_work_dir
     from hpo_steer.config.schema import NAME, Broker, Evaluation
+    from hpo_steer.config.secrets import broker_settings
     from hpo_steer.errors import ConfigError
 
     if given["broker"] is None or given["experiment"] is None:
@@ -180,7 +182,8 @@ def _work(assignment: Assignment) -> int:
     from evaluation.display import Display
     from evaluation.launch import check, make_worker
 
-    with Display(quiet=assignment.address is not None) as display:
+    quiet = assignment.address is not None
+    with Display(quiet=quiet) as display:
         check(assignment, display.say)
         display.say(_heading(assignment))
         worker, warden = make_worker(

@@ -20,7 +20,7 @@ from evaluation.spool import Spool
 from evaluation.warden import MARK, Warden
 from evaluation.worker import Snapshot, Worker, WorkerSettings, worker_id
 from hpo_steer.config.payload import check_payload, payload_file
-from hpo_steer.config.schema import Broker, Evaluation
+from hpo_steer.config.schema import Evaluation
 from hpo_steer.errors import ConfigError, nearest
 from hpo_steer.transport import BrokerSettings, worker_end
 
@@ -86,32 +86,6 @@ def default_work_dir(experiment: str) -> Path:
     if folder.lstat().st_uid != os.getuid():
         raise ConfigError("", f"{folder} belongs to somebody else; give a --work-dir")
     return folder / experiment
-
-
-def broker_settings(broker: Broker, folder: Path) -> BrokerSettings:
-    """How the broker is reached, with its password from the file or HPO_STEER_BROKER_PASSWORD.
-
-    Raises:
-        ConfigError: the password file cannot be read.
-    """
-
-    def path(name: str | None) -> Path | None:
-        return None if name is None else folder / Path(name).expanduser()
-
-    password = os.environ.get("HPO_STEER_BROKER_PASSWORD")
-    if (file := path(broker.password_file)) is not None:
-        try:
-            password = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError("broker.password_file", f"cannot read {file}: {exc}") from None
-    return BrokerSettings(
-        broker.url,
-        password,
-        broker.connect_timeout_s,
-        ca_file=path(broker.ca_file),
-        cert_file=path(broker.cert_file),
-        key_file=path(broker.key_file),
-    )
 
 
 def check(assignment: Assignment, say: Callable[[str], None]) -> None:

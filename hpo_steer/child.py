@@ -8,13 +8,10 @@ inherited socket, and answers each with a line, ``{"metrics": {...}}`` or ``{"fa
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
 import os
 import sys
-import traceback
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hpo_steer import training
@@ -121,6 +118,8 @@ def clean(text: str) -> str:
 
 def _load(setup: Dict[str, Any]) -> Tuple[Optional[Callable[..., Any]], Optional[BaseException]]:
     """The user's function, or what its file raised."""
+    import importlib
+
     try:
         module = _import_file(setup["file"]) if setup["file"] else importlib.import_module(setup["module"])
         return getattr(module, setup["name"]), None
@@ -129,6 +128,8 @@ def _load(setup: Dict[str, Any]) -> Tuple[Optional[Callable[..., Any]], Optional
 
 
 def _import_file(file: str) -> Any:
+    import importlib.util
+
     name = os.path.splitext(os.path.basename(file))[0]  # noqa: PTH119, PTH122 - strings from JSON
     if name in sys.modules or not name.isidentifier():
         name = "payload_" + "".join(c if c.isalnum() else "_" for c in name)
@@ -172,6 +173,8 @@ def _evaluate(
 
 def _print_traceback(exc: BaseException) -> None:
     """The traceback without our own frames at its top."""
+    import traceback
+
     tb = exc.__traceback__
     while tb is not None and tb.tb_next is not None and tb.tb_frame.f_code.co_filename == __file__:
         tb = tb.tb_next

@@ -17,11 +17,12 @@ import json
 import math
 import operator
 import os
-import tempfile
-from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
 
 from hpo_steer.errors import Stopped
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ATTEMPT_DIR = "HPO_STEER_ATTEMPT_DIR"
 POINT = "HPO_STEER_POINT"
@@ -87,12 +88,16 @@ def checkpoint_dir() -> Path:
     A later attempt at the same point on this machine (or on a shared file system) finds what earlier ones left.
     Nobody deletes it. Write files under another name first and rename them, as an attempt may end at any moment.
     """
+    from pathlib import Path  # here, as a child's start should be quick
+
     folder = os.environ.get(ATTEMPT_DIR)
     if folder:
         path = Path(folder).parent / CHECKPOINT
         path.mkdir(parents=True, exist_ok=True)
         return path
     if _Memory.by_hand is None:
+        import tempfile
+
         _Memory.by_hand = Path(tempfile.mkdtemp(prefix="hpo-steer-checkpoint-"))
     return _Memory.by_hand
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two clocks: one for records, one for intervals."""
+    """A clock for records, a clock for intervals, and a way to wait."""
 
     def time(self) -> float:
         """Seconds since the epoch."""
@@ -15,6 +15,11 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds since some moment; never goes back."""
+        ...
+
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass."""
         ...
 
 
@@ -28,3 +33,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some moment; never goes back."""
         return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass."""
+        time.sleep(seconds)

@@ -30,7 +30,11 @@ class Progress(ABC):
 
     @abstractmethod
     def begin(self, session: Session) -> None:
-        """The session is ready to run."""
+        """The session is open."""
+
+    @abstractmethod
+    def loaded(self, session: Session) -> None:
+        """The session has taken up what an earlier one left."""
 
     @abstractmethod
     def tick(self, session: Session) -> None:
@@ -262,8 +266,11 @@ class PlainProgress(Progress):
         """Says what runs."""
         if not self._quiet:
             self._say(headline(session))
-            if text := resumption(session):
-                self._say(text)
+
+    def loaded(self, session: Session) -> None:
+        """Says how far an earlier session had come."""
+        if not self._quiet and (text := resumption(session)):
+            self._say(text)
 
     def tick(self, session: Session) -> None:
         """Says once a minute where things stand, and at once when nothing moves."""
@@ -310,10 +317,15 @@ class LiveProgress(Progress):
             self._console.print(Text(f"warning: {text}" if kind == "warning" else text, style=style))
 
     def begin(self, session: Session) -> None:
-        """Says what runs, and begins to draw."""
+        """Says what runs."""
         from rich.text import Text
 
         self._console.print(Text(headline(session), style="bold"))
+
+    def loaded(self, session: Session) -> None:
+        """Says how far an earlier session had come, and begins to draw."""
+        from rich.text import Text
+
         if text := resumption(session):
             self._console.print(Text(text))
         self._live.start()

@@ -38,16 +38,15 @@ def run_experiment(
     _warn(config.experiment, progress)
     if fresh and not yes:
         _confirm_fresh(run_path(config.experiment), in_database=config.experiment.store.url is not None)
-    interrupted: list[int] = []
-    signals = _Signals(progress, interrupted)
+    signals = _Signals(progress)
     with signals:
         session = Session.open(config, overrides, fresh=fresh, extend=extend, notify=progress.notify)
         signals.session = session
         try:
             progress.begin(session)
-            if interrupted:
-                session.interrupt()
             try:
+                session.load()
+                progress.loaded(session)
                 outcome = session.run(lambda: progress.tick(session))
             finally:
                 progress.end()
@@ -92,8 +91,8 @@ class _Signals:
         session: what to interrupt, once it is open.
     """
 
-    def __init__(self, progress: Progress, early: list[int]) -> None:
-        self._progress, self._early = progress, early
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self.session: Session | None = None
         self._previous: dict[int, Any] = {}
 

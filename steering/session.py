@@ -52,7 +52,7 @@ class Outcome:
 
 
 class Session:
-    """A steering session; use `open`, then `run`, then `close`.
+    """A steering session; use `open`, then `load`, `run` and `close`.
 
     Attributes:
         config: the experiment.
@@ -72,11 +72,10 @@ class Session:
         workers: LocalWorkers,
         *,
         resumed: int | None,
-        again: int,
     ) -> None:
         self.config, self.folder, self.loop = config, folder, loop
         self._store, self.transport, self._workers = store, transport, workers
-        self.resumed, self.again = resumed, again
+        self.resumed, self.again = resumed, 0
         self.interruptions = 0
         self.began = time.monotonic()
 
@@ -152,14 +151,17 @@ class Session:
                 {**transport.worker_environment, "HPO_STEER_RUN": run},
                 folder.path,
             )
-            again = loop.load(workers_gone=experiment.broker.local)
         except BaseException:
             for undo in cleanup:
                 undo()
             raise
-        return cls(config, folder, store, transport, loop, workers, resumed=before, again=again)
+        return cls(config, folder, store, transport, loop, workers, resumed=before)
 
     # ------------------------------------------------------------ running
+
+    def load(self) -> None:
+        """Takes up the run where its store has it."""
+        self.again = self.loop.load(workers_gone=self.experiment.broker.local)
 
     def run(self, tick: Callable[[], None]) -> Outcome:
         """Steers until the search is over or the user has interrupted it.

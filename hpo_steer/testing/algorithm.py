@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from hpo_steer.space import Params
 
 SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "floats": ({"x": {"type": "float", "low": -1, "high": 1}, "y": {"type": "float", "low": 0, "high": 5}}, []),
+    "floats": (
+        {"x": {"type": "float", "low": -1, "high": 1}, "y": {"type": "float", "low": 0, "high": 5}},
+        [],
+    ),
     "mixed": (
         {
             "eta": {"type": "float", "low": 1e-4, "high": 1, "log": True},

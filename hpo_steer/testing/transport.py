@@ -70,11 +70,14 @@ class Ends:
 
     def steering(self, run: str = RUN) -> SteeringEnd:
         """Opens steering's end."""
-        return self._kept(self.site.steering(run))
+        end = self.site.steering(run)
+        self._open.append(end)
+        return end
 
     def worker(self, credit: int = 0, run: str | None = RUN) -> WorkerEnd:
         """Opens a worker's end with some credit."""
-        end = self._kept(self.site.worker(run))
+        end = self.site.worker(run)
+        self._open.append(end)
         if credit:
             end.set_credit(credit)
         return end
@@ -85,10 +88,6 @@ class Ends:
             if isinstance(end, WorkerEnd):
                 self.site.kill(end)
             end.close()
-
-    def _kept(self, end: Any) -> Any:
-        self._open.append(end)
-        return end
 
 
 def collect(
@@ -421,7 +420,7 @@ class TransportContract:
         deadline = time.monotonic() + 60
         while confirmed < n or len(told) < n:
             assert time.monotonic() < deadline
-            select.select([steering, worker], [], [], 1.0)
+            select.select([steering.fileno(), worker.fileno()], [], [], 1.0)
             for item in worker.receive():
                 if isinstance(item, Delivery):
                     taken += 1

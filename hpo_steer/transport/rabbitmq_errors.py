@@ -78,8 +78,8 @@ def _refused_user(error: BaseException, settings: BrokerSettings) -> BrokerError
     if code == 403:
         return BrokerError(
             f'RabbitMQ at {place} refuses user "{settings.user}" (virtual host "{settings.vhost}"): '
-            "wrong user name or password. Name the user in the URL, and set the password in the environment variable or "
-            "the file that the config names"
+            "wrong user name or password. Name the user in the URL, and set the password in the environment "
+            "variable or the file that the config names"
         )
     if code == 530 and "connection limit" not in text:
         return BrokerError(

@@ -28,6 +28,7 @@ from hpo_steer.transport.rabbitmq_topology import Topology
 from hpo_steer.transport.settings import BrokerSettings
 
 _log = logging.getLogger(__name__)
+_PIKA_LOG = logging.getLogger("pika")
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.4, 10.0
 _STABLE_S = 5.0
 _CONNECT_S, _HANDSHAKE_S = 5.0, 10.0
@@ -72,10 +73,12 @@ class Session:
 
     def __init__(self, settings: BrokerSettings, name: str, topology: Topology, owner: Owner) -> None:
         self._settings, self._name, self._topology, self._owner = settings, name, topology, owner
+        if _PIKA_LOG.level == logging.NOTSET:
+            _PIKA_LOG.setLevel(logging.CRITICAL)  # it logs each failed try in six lines; we say it in one
         self.connected = False
         self.blocked: str | None = None
         self.trouble = ""
-        self._loop = IOLoop()
+        self._loop: Any = None
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._woken = False
         self._notes: queue.SimpleQueue[_Opened | _Retrying | BrokerError] = queue.SimpleQueue()
@@ -99,8 +102,9 @@ class Session:
         """Connects; see `SteeringEnd.open`. `on_retry` runs in the calling thread."""
         self._parameters = {role: self._parameters_of(role) for role in ("publish", "consume")}
         deadline = time.monotonic() + self._settings.connect_timeout_s
-        self._thread.start()
+        self._loop = IOLoop()
         self.call(self._connect)
+        self._thread.start()
         reason = "no answer in time"
         try:
             while True:
@@ -129,7 +133,7 @@ class Session:
     def call(self, function: Callable[..., None], *args: Any) -> None:
         """Has the I/O thread run a function; from any thread, at once."""
         self._calls.append((function, args))
-        if not self._woken:
+        if not self._woken and self._loop is not None:
             self._woken = True
             self._loop.add_callback_threadsafe(self._run_calls)
 
@@ -143,8 +147,9 @@ class Session:
         if self._thread.is_alive():
             self.call(self._stop)
             self._thread.join(_GOODBYE_S + 3.0)
-        if not self._thread.is_alive():
+        if self._loop is not None and not self._thread.is_alive():
             self._loop.close()
+            self._loop = None
 
     @property
     def ended(self) -> bool:

@@ -1,0 +1,1 @@
+"""Where steering writes everything down: SQLite by default, PostgreSQL by URL."""

@@ -1,18 +1,20 @@
 """The store: what steering writes down, and what every number a user sees is read from.
 
-One steering writes, anybody reads. The writer holds a lock with a fencing number: every transaction checks that
-the number is still its own, so a steering that was thought dead can't write after another took over.
+One steering writes, anybody reads. The writer holds a lock with a fencing number: every transaction checks
+that the number is still its own, so a steering that was thought dead can't write after another took over.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from hpo_steer.algorithm import Failure
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from hpo_steer.algorithm import Failure
 
 PointState = Literal["queued", "running", "done", "failed"]
 
@@ -197,8 +199,9 @@ class Counts:
 class Transaction(ABC):
     """Changes that are written together or not at all.
 
-    Changes are gathered and written when the block ends without an exception, as few statements as can be, in an
-    order that keeps references whole. A second `end_point` of one point is an error of the caller.
+    Changes are gathered and written when the block ends without an exception, as few statements as can be, in
+    an order that keeps references whole. A second `end_point` of one point is an error of the caller
+    (ValueError), and so is its `requeue_point`; a late `start_attempt` of it only leaves the attempt's row.
     """
 
     @abstractmethod
@@ -222,7 +225,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def end_point(self, point: PointRecord) -> None:
-        """A point has ended: state, values, metrics, failure, attempts, worker, times, told and duplicate_of are kept."""
+        """A point has ended: state, values, metrics, failure, attempts, worker, times, told, duplicate_of."""
 
     @abstractmethod
     def add_report(self, report: ReportRecord) -> None:
@@ -234,7 +237,11 @@ class Transaction(ABC):
 
     @abstractmethod
     def set_run(
-        self, *, elapsed_s: float | None = None, ended: str | None | Literal[False] = False, config: Any = None
+        self,
+        *,
+        elapsed_s: float | None = None,
+        ended: str | Literal[False] | None = False,
+        config: Any = None,
     ) -> None:
         """Changes the run's own row; what is left out stays. ``ended=None`` takes an end back."""
 
@@ -269,6 +276,9 @@ class Store(ABC):
     @abstractmethod
     def lock(self, owner: str) -> None:
         """Becomes the one writer; held until `close` or the end of this process, however it ends.
+
+        Args:
+            owner: such as ``host, process 123``; the store adds since when.
 
         Raises:
             RunLocked: another one is; names the owner it left (``host, process 123, since …``).

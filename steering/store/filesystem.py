@@ -6,7 +6,24 @@ import re
 from pathlib import Path
 
 NETWORK_TYPES = frozenset(
-    "9p afs autofs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs glusterfs gpfs lustre nfs nfs4 smb3 smbfs sshfs".split()
+    {
+        *(
+            "9p",
+            "afs",
+            "beegfs",
+            "ceph",
+            "cifs",
+            "glusterfs",
+            "gpfs",
+            "lustre",
+            "nfs",
+            "nfs4",
+            "smb3",
+            "smbfs",
+            "sshfs",
+        ),
+        *("fuse.ceph", "fuse.glusterfs", "fuse.sshfs"),
+    }
 )
 MOUNTS = Path("/proc/mounts")
 

@@ -37,7 +37,9 @@ class StoreLocation:
             raise ValueError("a store lies in a folder or behind a URL")
 
 
-def open_store(where: StoreLocation | Path | str, name: str, *, create: bool, read_only: bool = False) -> Store:
+def open_store(
+    where: StoreLocation | Path | str, name: str, *, create: bool, read_only: bool = False
+) -> Store:
     """Opens the store of an experiment.
 
     Tables are made where there are none, and brought to this program's version where they are older.
@@ -65,12 +67,13 @@ def open_store(where: StoreLocation | Path | str, name: str, *, create: bool, re
     try:
         _bring_to_schema(database, name, create=create, read_only=read_only)
         store = SqlStore(database, name)
-        if not create and store.run() is None:
-            raise NoSuchRun(f'there is no run named "{name}" in {database.where}')
+        if create or store.run() is not None:
+            return store
     except BaseException:
         database.close()
         raise
-    return store
+    database.close()
+    raise NoSuchRun(f'there is no run named "{name}" in {database.where}')
 
 
 def _database(where: StoreLocation, name: str, *, read_only: bool) -> Database:
@@ -89,7 +92,9 @@ def _bring_to_schema(database: Database, name: str, *, create: bool, read_only: 
     with database.reading() as connection:
         version = schema_version(connection)
         if version is None and not database.may_hold_ours(connection):
-            raise StoreDamaged(f"{database.where} is a database, but none of hpo-steer's; nothing in it was changed")
+            raise StoreDamaged(
+                f"{database.where} is a database, but none of hpo-steer's; nothing in it was changed"
+            )
     refuse_newer(database.where, version)
     if version == SCHEMA:
         return
@@ -100,7 +105,7 @@ def _bring_to_schema(database: Database, name: str, *, create: bool, read_only: 
     elif read_only:
         raise StoreVersion(
             f"the store {database.where} was written by an older hpo-steer (schema {version}, this one reads "
-            f"{SCHEMA}); running the experiment again, or hpo-steer check, brings it up to date"
+            f"{SCHEMA}); running the experiment again brings it up to date"
         )
     else:
         upgrade(database)

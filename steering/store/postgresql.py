@@ -10,7 +10,15 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from hpo_steer.errors import ConfigError, HpoSteerError, LockLost, MissingExtra, RunLocked, RunUnwritable, StoreError
+from hpo_steer.errors import (
+    ConfigError,
+    HpoSteerError,
+    LockLost,
+    MissingExtra,
+    RunLocked,
+    RunUnwritable,
+    StoreError,
+)
 from steering.store.database import Database
 
 if TYPE_CHECKING:
@@ -39,8 +47,8 @@ _TABLES_LOCK = "hashtextextended('hpo-steer tables ' || current_schema(), 0)"
 class Postgresql(Database):
     """A PostgreSQL database.
 
-    The lock of the one writer is an advisory lock of the very connection that writes: where the connection breaks,
-    the server frees the lock, and nothing can be written any more without taking it again.
+    The lock of the one writer is an advisory lock of the very connection that writes: where the connection
+    breaks, the server frees the lock, and nothing can be written any more without taking it again.
 
     Args:
         url: ``postgresql://user@host/database``.
@@ -83,7 +91,9 @@ class Postgresql(Database):
                     f"SET tcp_keepalives_idle = {_IDLE_S}; SET tcp_keepalives_interval = {_INTERVAL_S}; "
                     f"SET tcp_keepalives_count = {_PROBES}; SET idle_in_transaction_session_timeout = 0"
                 )
-                got = connection.execute(text(f"SELECT pg_try_advisory_lock({_RUN_LOCK})"), {"name": self._name}).scalar()
+                got = connection.execute(
+                    text(f"SELECT pg_try_advisory_lock({_RUN_LOCK})"), {"name": self._name}
+                ).scalar()
                 if got:
                     connection.execute(text(f"SELECT pg_advisory_lock_shared({_TABLES_LOCK})"))
                     connection.commit()
@@ -113,7 +123,9 @@ class Postgresql(Database):
         if self._locked.invalidated:
             lost = self._locked
             if not self.claim():
-                raise LockLost(f"{self._name} was taken over by another steering process while the connection was lost")
+                raise LockLost(
+                    f"{self._name} was taken over by another steering process while the connection was lost"
+                )
             _drop(lost)
         yield self._locked
 
@@ -137,16 +149,17 @@ class Postgresql(Database):
             return RunUnwritable(f"the store {self.where} cannot be used: {reason}")
         if state == "55P03":
             return RunLocked(
-                f"the tables of {self.where} have to be changed for this version of hpo-steer, and other experiments "
-                "are running on them: start again when they have ended"
+                f"the tables of {self.where} have to be changed for this version of hpo-steer, and other "
+                "experiments are running on them: start again when they have ended"
             )
         if state in {"42501", "25006"}:
             return RunUnwritable(f"the store {self.where} cannot be written: {reason}")
         if state == "53100":
             return StoreError(f"the disk of the store {self.where} is full: {reason}")
         if exc.connection_invalidated or not state or state.startswith(("08", "57P")):
-            return StoreError(f"the connection to the store {self.where} was lost: {reason}")
-        return StoreError(f"the store {self.where} failed: {reason}")
+            return StoreError(f"the connection to the store {self.where} was lost: {reason}", transient=True)
+        busy = state in {"40001", "40P01"}  # serialization failure, deadlock
+        return StoreError(f"the store {self.where} failed: {reason}", transient=busy)
 
 
 def _parsed(url: str) -> URL:
@@ -155,7 +168,9 @@ def _parsed(url: str) -> URL:
     except ArgumentError as exc:
         raise ConfigError("store.url", "is no URL; expected postgresql://user@host/database") from exc
     if parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg"}:
-        raise ConfigError("store.url", f"can't be {parsed.drivername}://; expected postgresql://user@host/database")
+        raise ConfigError(
+            "store.url", f"can't be {parsed.drivername}://; expected postgresql://user@host/database"
+        )
     return parsed.set(drivername="postgresql+psycopg", query={**_CONNECT, **parsed.query})
 
 

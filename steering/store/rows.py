@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import Failure
 from steering.store import tables
@@ -16,6 +15,9 @@ from steering.store.base import (
     ReportRecord,
     RunRecord,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Row = dict[str, Any]
 
@@ -79,13 +81,13 @@ def to_points(rows: Iterable[Any], names: Mapping[int, str]) -> list[PointRecord
     """Rows of `POINT_COLUMNS` as records; `names` are the models'."""
     records = []
     for (
-        number_of_all, model, number, iteration, params, hash_, state, objectives, metrics, kind, message, attempts,
+        point, model, number, iteration, params, hash_, state, objectives, metrics, kind, message, attempts,
         lost, worker, created_at, started_at, ended_at, duration_s, told, duplicate_of,
     ) in rows:  # fmt: skip
         # The generated __init__ of a frozen dataclass sets 19 attributes one by one, at a third of the speed.
         record = object.__new__(PointRecord)
         record.__dict__.update(
-            id=number_of_all,
+            id=point,
             model=names[model],
             number=number,
             iteration=iteration,
@@ -190,5 +192,3 @@ def to_run(row: Any) -> RunRecord:
     return RunRecord(
         row.name, row.run, _decode(row.config), row.created_at, row.elapsed_s, row.ended, row.ended_at
     )
-
-

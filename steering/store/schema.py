@@ -37,8 +37,8 @@ def refuse_newer(where: str, version: str | None) -> None:
     """Raises StoreVersion where the tables are newer than this program."""
     if version is not None and version > SCHEMA:
         raise StoreVersion(
-            f"the store {where} was written by a newer hpo-steer (schema {version}, this one knows {SCHEMA}); "
-            "upgrade hpo-steer"
+            f"the store {where} was written by a newer hpo-steer (schema {version}, "
+            f"this one knows {SCHEMA}); upgrade hpo-steer"
         )
 
 

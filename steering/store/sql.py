@@ -21,7 +21,7 @@ from steering.store.writing import SqlTransaction, Statements
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from steering.store.base import (
         AttemptRecord,
@@ -70,12 +70,16 @@ class SqlStore(Store):
         with self._one_at_a_time:
             try:
                 with self._database.writing() as connection:
-                    added = connection.execute(insert(experiments), row).inserted_primary_key
-                    experiment = int(added[0])
+                    connection.execute(insert(experiments), row)
+                    experiment = connection.execute(
+                        select(experiments.c.id).where(experiments.c.name == self._name)
+                    ).scalar_one()
                     self._insert_models(connection, experiment, models)
             except StoreError as exc:
                 if isinstance(exc.__cause__, IntegrityError):
-                    raise StoreError(f'the store {self._database.where} has a run named "{self._name}" already') from exc
+                    raise StoreError(
+                        f'the store {self._database.where} has a run named "{self._name}" already'
+                    ) from exc
                 raise
             self._id, self._commits, self._doubtful = experiment, 0, None
             self._fence = 1 if self._owner is not None else None
@@ -84,7 +88,9 @@ class SqlStore(Store):
     def run(self) -> RunRecord | None:
         """See `Store.run`."""
         with self._database.reading() as connection:
-            row = connection.execute(select(experiments).where(experiments.c.name == self._name)).one_or_none()
+            row = connection.execute(
+                select(experiments).where(experiments.c.name == self._name)
+            ).one_or_none()
         if row is None:
             return None
         if row.id != self._id and self._fence is None:
@@ -167,7 +173,9 @@ class SqlStore(Store):
                         .where(mine)
                         .values(fence=experiments.c.fence + 1, owner=owner, locked_at=self._clock())
                     )
-                    row = connection.execute(select(experiments.c.fence, experiments.c.commits).where(mine)).one()
+                    row = connection.execute(
+                        select(experiments.c.fence, experiments.c.commits).where(mine)
+                    ).one()
                     self._fence, self._commits = row
         except BaseException:
             self._database.release()
@@ -239,24 +247,28 @@ class SqlStore(Store):
         self._doubtful = None
 
     def _check_fence(self, connection: Connection) -> int:
-        """Makes sure that this store is still the writer; returns how many transactions were committed so far."""
+        """Makes sure that this store is still the writer; returns how many transactions were committed."""
         row = connection.execute(
-            select(experiments.c.fence, experiments.c.commits).where(experiments.c.id == self._id).with_for_update()
+            select(experiments.c.fence, experiments.c.commits)
+            .where(experiments.c.id == self._id)
+            .with_for_update()
         ).one_or_none()
         if row is None or row.fence != self._fence:
-            raise LockLost(f"{self._name} was taken over by another steering process; this one writes nothing more")
+            raise LockLost(
+                f"{self._name} was taken over by another steering process; this one writes nothing more"
+            )
         return int(row.commits)
 
     def _written_after_all(self, changes: SqlTransaction, commits: int) -> bool:
-        """Whether `changes` is the transaction whose commit seemed to fail, and is in the database already."""
+        """Whether `changes` is the transaction whose commit seemed to fail, and was written all the same."""
         doubtful, self._doubtful = self._doubtful, None
         if doubtful is None or commits == self._commits:
             return False
         self._commits = commits
         if not changes.same_as(doubtful):
             raise StoreError(
-                f"the connection to {self._database.where} was lost in the middle of a commit, which had been "
-                "made after all: start again"
+                f"the connection to {self._database.where} was lost in the middle of a commit, which had "
+                "been made after all: start again"
             )
         return True
 
@@ -297,12 +309,12 @@ class SqlStore(Store):
         """See `Store.points`."""
         c = points.c
         query = select(*rows.POINT_COLUMNS).where(c.experiment == self._experiment())
-        # Few points are unfinished: find them by state and sort them. (In the order of an index, SQLite would rather
-        # go through all points by id.)
-        by = c.id
+        by: ColumnElement[int] = c.id
         if states is not None:
             states = sorted(states)
             query = query.where(c.state.in_(states))
+            # Few points are unfinished: find them by state and sort them. (Asked for them by id, SQLite goes
+            # through all points in that order.)
             by = c.id + 0 if UNFINISHED.issuperset(states) else by
         query = query.where(by > after).order_by(by)
         if model is not None:

@@ -39,8 +39,8 @@ class Sqlite(Database):
         self.where, self.insert = where, insert
         self._uri, self._pragmas = uri, ("foreign_keys = ON", *pragmas)
         self.engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool)
-        # The driver begins transactions late and by rules of its own; here they begin when SQLAlchemy says so, and
-        # one that will write takes the write lock at once, so that it never has to be begun anew half-way.
+        # The driver begins transactions late and by rules of its own; here they begin when SQLAlchemy says
+        # so, and one that will write takes the write lock at once, so that it never fails half-way.
         event.listen(self.engine, "begin", _begin)
 
     def _connect(self) -> sqlite3.Connection:
@@ -81,7 +81,9 @@ class Sqlite(Database):
                     f"the store {where} is damaged ({exc.orig}); nothing in it was changed: "
                     "put a copy of it in its place, or start anew under another name"
                 )
-            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH:
+            case (
+                sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH
+            ):
                 return RunUnwritable(f"the store {where} cannot be opened or written ({exc.orig})")
             case sqlite3.SQLITE_FULL:
                 return StoreError(
@@ -90,7 +92,9 @@ class Sqlite(Database):
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreError(
-                    f"another program kept the store {where} locked for {BUSY_TIMEOUT_S:g} s; close it and start again"
+                    f"another program kept the store {where} locked for {BUSY_TIMEOUT_S:g} s; "
+                    "close it and start again",
+                    transient=True,
                 )
         return StoreError(f"the store {where} failed: {exc.orig}")
 
@@ -103,8 +107,9 @@ def _begin(connection: Connection) -> None:
 class SqliteFile(Sqlite):
     """A database file, in WAL mode: readers read while the writer writes.
 
-    A commit waits for the disk (``synchronous = FULL``), so that what was acknowledged survives a power cut. The lock
-    of the one writer is an `flock` on a file beside it, which the system gives back however the process ends.
+    A commit waits for the disk (``synchronous = FULL``), so that what was acknowledged survives a power cut.
+    The lock of the one writer is an `flock` on a file beside it, which the system gives back however the
+    process ends.
 
     Args:
         path: of the file; it is made, for its owner only, unless `read_only`.
@@ -140,7 +145,8 @@ class SqliteFile(Sqlite):
         except OSError as exc:
             os.close(lock)
             raise RunUnwritable(
-                f"the file system of {self._lock_path} cannot lock files ({exc.strerror}): put the run on a local disk"
+                f"the file system of {self._lock_path} cannot lock files ({exc.strerror}): "
+                "put the run on a local disk"
             ) from exc
         self._lock = lock
         return True
@@ -179,7 +185,9 @@ class SqliteMemory(Sqlite):
 
     def claim(self) -> bool:
         """Keeps a second database locked, as there is no file."""
-        lock = sqlite3.connect(self._lock_uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        lock = sqlite3.connect(
+            self._lock_uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:

@@ -1,8 +1,8 @@
 """The tables of the store.
 
-Every row carries the number of its experiment, so that one PostgreSQL database holds many. JSON is kept as text that
-`json` wrote: floats come back exactly, ``1.0`` stays a float, and a metric may be NaN, which no database's own JSON
-type allows.
+Every row carries the number of its experiment, so that one PostgreSQL database holds many. JSON is kept as
+text that `json` wrote: floats come back exactly, ``1.0`` stays a float, and a metric may be NaN, which no
+database's own JSON type allows.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class Gathered:
 class SqlTransaction(Transaction):
     """Changes in memory; `Statements.write` brings them into the database.
 
-    A point that starts again after it was sent out again, all in one transaction, begins another round: within a
-    round the kinds of changes are written in a fixed order.
+    A point that starts again after it was sent out again, all in one transaction, begins another round:
+    within a round the kinds of changes are written in a fixed order.
 
     Args:
         experiment: its number in the database.
@@ -50,7 +50,9 @@ class SqlTransaction(Transaction):
         self.rounds = [Gathered()]
         self.models: dict[int, Row] = {}
         self.run: Row = {}
-        self._stage: dict[int, int] = {}  # of each point in the latest round: 1 started, 2 sent out again, 3 ended
+        self._stage: dict[
+            int, int
+        ] = {}  # of each point in the latest round: 1 started, 2 sent out again, 3 ended
 
     @property
     def empty(self) -> bool:
@@ -105,7 +107,11 @@ class SqlTransaction(Transaction):
         self.models[number] = {**self._key(number), "ended": rows.clean(reason)}
 
     def set_run(
-        self, *, elapsed_s: float | None = None, ended: str | None | Literal[False] = False, config: Any = None
+        self,
+        *,
+        elapsed_s: float | None = None,
+        ended: str | Literal[False] | None = False,
+        config: Any = None,
     ) -> None:
         """See `Transaction.set_run`."""
         if elapsed_s is not None:
@@ -140,14 +146,17 @@ class Statements:
 
     def __init__(self, upsert: Callable[[Table], Any]) -> None:
         this_point = and_(points.c.experiment == bindparam("b_experiment"), points.c.id == bindparam("b_id"))
-        # As a negation no index answers it, and PostgreSQL, without statistics yet, doesn't look for points by state.
+        # As a negation no index answers it, so that PostgreSQL, with no statistics yet, goes by id.
         unfinished = points.c.state.not_in([literal_column("'done'"), literal_column("'failed'")])
         self._running = (
             update(points)
             .where(this_point, unfinished)
             .values(
                 state=literal_column("'running'"),
-                attempts=case((points.c.attempts < bindparam("b_attempt"), bindparam("b_attempt")), else_=points.c.attempts),
+                attempts=case(
+                    (points.c.attempts < bindparam("b_attempt"), bindparam("b_attempt")),
+                    else_=points.c.attempts,
+                ),
             )
         )
         self._requeued = update(points).where(this_point, unfinished).values(state=literal_column("'queued'"))
@@ -193,4 +202,6 @@ def _many(connection: Connection, statement: Any, many: Sequence[Mapping[str, An
 def _exactly(connection: Connection, statement: Any, many: Sequence[Mapping[str, Any]]) -> None:
     if many and _many(connection, statement, many) != len(many):
         ids = ", ".join(str(row["b_id"]) for row in many[:10])
-        raise ValueError(f"of the points {ids} one has ended already, or is not in the store; nothing was written")
+        raise ValueError(
+            f"of the points {ids} one has ended already, or is not in the store; nothing was written"
+        )

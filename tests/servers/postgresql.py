@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -73,11 +73,11 @@ class PostgresqlServer:
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data, *arguments],
+                [str(self._binaries / "postgres"), "-D", str(self._data), *arguments],
                 stdout=log, stderr=log, cwd="/", start_new_session=True, **self._as_user(),
             )  # fmt: skip
         until = time.monotonic() + START_TIMEOUT_S
-        ready = [self._binaries / "pg_isready", "--host=127.0.0.1", f"--port={self.port}", "--quiet"]
+        ready = [str(self._binaries / "pg_isready"), "--host=127.0.0.1", f"--port={self.port}", "--quiet"]
         while subprocess.run(ready, check=False).returncode:
             if self._process.poll() is not None or time.monotonic() > until:
                 self.kill()
@@ -92,7 +92,9 @@ class PostgresqlServer:
         """Ends it and its children at once, as a power cut would."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGSTOP)
-            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            children = (
+                Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            )
             for child in children:
                 os.kill(int(child), signal.SIGKILL)
             self._end(signal.SIGKILL)
@@ -111,11 +113,13 @@ class PostgresqlServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries / program), *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **self._as_user())
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, cwd="/", **self._as_user()
+        )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr}")
 
-    def _as_user(self) -> dict[str, object]:
+    def _as_user(self) -> dict[str, Any]:
         environment = {**os.environ, "PGPASSWORD": PASSWORD}
         if self._user is None:
             return {"env": environment}
@@ -128,8 +132,11 @@ class PostgresqlServer:
         }
 
 
-def _binaries() -> Path | None:
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+def find_binaries() -> Path | None:
+    """Where the server's programs lie, the newest version first."""
+    places = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True
+    )
     found = shutil.which("initdb")
     places += [Path(found).resolve().parent] if found else []
     return next((place for place in places if (place / "postgres").exists()), None)
@@ -138,7 +145,7 @@ def _binaries() -> Path | None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """A running server for the whole session; a test that ends it starts it again."""
-    binaries = _binaries()
+    binaries = find_binaries()
     if binaries is None:
         message = "PostgreSQL is not installed (apt-get install postgresql)"
         if os.environ.get("CI"):

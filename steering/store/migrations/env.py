@@ -1,4 +1,4 @@
-"""Runs revisions on the connection that `steering.store.schema.upgrade` hands over, inside its transaction."""
+"""Runs revisions on the connection that `steering.store.schema.upgrade` hands over, in its transaction."""
 
 from alembic import context
 

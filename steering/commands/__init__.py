@@ -1,0 +1,1 @@
+"""What can be asked of runs and of this installation: one module a command, registered in `steering.cli`."""

@@ -1,0 +1,165 @@
+"""``hpo-steer status``: how a run stands."""
+
+from typing import TYPE_CHECKING, Any
+
+from steering.commands.options import RUNS, AsJson, Config, Run, StoreFolder, say, say_json, show_table
+
+if TYPE_CHECKING:
+    from steering.run_view import RunView
+
+_MODELS_SHOWN = 20
+
+
+def status(run: Run = None, config: Config = None, store: StoreFolder = RUNS, as_json: AsJson = False) -> None:
+    """How a run stands: its state, its points, the best so far.
+
+    Example: hpo-steer status digits
+    """
+    from steering.run_view import open_view
+
+    with open_view(run, config=config, store=store) as view:
+        answer = summary(view)
+    if as_json:
+        say_json(answer)
+    else:
+        _show(answer)
+
+
+def summary(view: "RunView") -> dict[str, Any]:
+    """How a run stands, as data."""
+    from steering.run_view import timestamp
+
+    counts, run = view.counts, view.run
+    asks = [i.ask_s for i in view.iterations]
+    messages = [p.failure.message for p in view.points if p.failure is not None]
+    state = "ended" if run.ended is not None else "running" if view.steered() else "interrupted"
+    if run.config.get("store", {}).get("url") and state == "interrupted":
+        state = "open"  # whether a steering holds a lock in a database cannot be seen from outside
+    return {
+        "name": view.name,
+        "run": run.run,
+        "folder": str(view.folder),
+        "config": None if view.config_path is None else str(view.config_path),
+        "state": state,
+        "ended": run.ended,
+        "created_at": timestamp(run.created_at),
+        "ended_at": timestamp(run.ended_at),
+        "elapsed_s": run.elapsed_s,
+        "objectives": {goal.name: goal.direction for goal in view.goals},
+        "points": {
+            "total": counts.total,
+            "queued": counts.queued,
+            "running": counts.running,
+            "done": counts.done,
+            "failed": sum(counts.failed.values()),
+            "duplicates": counts.duplicates,
+        },
+        "failed": dict(counts.failed),
+        "last_failure": messages[-1] if messages else None,
+        "iterations": len(view.iterations),
+        "ask_s": {"last": asks[-1], "median": sorted(asks)[len(asks) // 2], "longest": max(asks)} if asks else None,
+        "best": _best(view, view.best(n=1)),
+        "front_size": len(view.best()) if len(view.goals) > 1 else None,
+        "models": [_model(view, model.name, model.ended) for model in view.models],
+    }
+
+
+def _best(view: "RunView", best: list[Any]) -> dict[str, Any] | None:
+    if not best:
+        return None
+    point = best[0]
+    first = view.first_iteration_best(point.model)
+    return {
+        "id": point.id,
+        "model": point.model,
+        "iteration": point.iteration,
+        "values": dict(point.values),
+        "params": dict(point.params),
+        "first_iteration_best": None if first is None else dict(first.values or {}),
+    }
+
+
+def _model(view: "RunView", name: str, ended: str | None) -> dict[str, Any]:
+    points = view.by_model[name]
+    best = view.best(name, 1)
+    return {
+        "name": name,
+        "ended": ended,
+        "iterations": max((p.iteration for p in points), default=0),
+        "points": len(points),
+        "done": sum(p.state == "done" for p in points),
+        "failed": sum(p.state == "failed" for p in points),
+        "best": dict(best[0].values or {}) if best else None,
+    }
+
+
+def _show(answer: dict[str, Any]) -> None:
+    from steering.words import duration, number, params, plural
+
+    config = f" --config {answer['config']}" if answer["config"] else ""
+    states = {
+        "ended": f"ended: {answer['ended']}",
+        "running": "running",
+        "interrupted": f"interrupted; the same command carries on: hpo-steer{config}",
+        "open": f"running elsewhere, or interrupted; then this carries on: hpo-steer{config}",
+    }
+    say(f"{answer['name']}: {states[answer['state']]}")
+    counts = answer["points"]
+    parts = [plural(counts["total"], "point")]
+    parts += [f"{counts[key]} {key}" for key in ("done", "running", "queued") if counts[key]]
+    if counts["failed"]:
+        from steering.progress import failures
+
+        parts.append(failures(answer["failed"]))
+    if counts["duplicates"]:
+        parts.append(plural(counts["duplicates"], "duplicate") + " reused")
+    say("  points      " + " · ".join(parts))
+    if answer["last_failure"]:
+        say(f"  last failure  {answer['last_failure'].strip().splitlines()[-1][:160]}")
+    asks = answer["ask_s"]
+    text = plural(answer["iterations"], "iteration")
+    if asks:
+        text += f" · an ask takes {duration(asks['median'])}, the longest took {duration(asks['longest'])}"
+    say(f"  asked       {text}")
+    say(f"  steered for {duration(answer['elapsed_s'])}, since {answer['created_at'][:16].replace('T', ' ')} UTC")
+    best = answer["best"]
+    if best is None:
+        say("  best        no result yet")
+    elif answer["front_size"] is not None:
+        say(f"  best        {plural(answer['front_size'], 'point')} on the Pareto front: hpo-steer best {answer['name']}")
+    else:
+        (name, value) = next(iter(best["values"].items()))
+        where = f"point {best['id']}, iteration {best['iteration']}"
+        where += f", model {best['model']}" if len(answer["models"]) > 1 else ""
+        text = f"{name} {number(value)} ({where})"
+        if best["first_iteration_best"]:
+            text += f"; first iteration's best {number(best['first_iteration_best'][name])}"
+        say(f"  best        {text}")
+        say(f"              {params(best['params'])}")
+    if len(answer["models"]) > 1:
+        _show_models(answer)
+    say(f"  folder      {answer['folder']}")
+
+
+def _show_models(answer: dict[str, Any]) -> None:
+    from steering.words import number
+
+    names = list(answer["objectives"])
+    shown = answer["models"][:_MODELS_SHOWN]
+    rows = [
+        [
+            model["name"],
+            str(model["iterations"]),
+            f"{model['done']}/{model['points']}",
+            str(model["failed"]),
+            *([number(model["best"][name]) if model["best"] else "-" for name in names] if len(names) == 1 else []),
+            model["ended"] or "goes on",
+        ]
+        for model in shown
+    ]
+    heads = ["model", "iterations", "done", "failed", *([f"best {names[0]}"] if len(names) == 1 else []), "state"]
+    say("")
+    show_table(heads, rows, right=tuple(range(1, len(heads) - 1)))
+    if len(answer["models"]) > len(shown):
+        say(f"… and {len(answer['models']) - len(shown)} more models: --json has them all")
+    say("")

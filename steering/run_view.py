@@ -1,0 +1,337 @@
+"""A run as the commands and reports read it: found by its name, opened for reading, never changed."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo_steer.errors import ConfigError, NoSuchRun, UserError, nearest
+from hpo_steer.objectives import Objective, dominates
+from steering.run_folder import CARD, RunFolder
+
+if TYPE_CHECKING:
+    from hpo_steer.config import Experiment
+    from hpo_steer.space import SearchSpace
+    from steering.store.base import (
+        AttemptRecord,
+        Counts,
+        IterationRecord,
+        ModelRecord,
+        PointRecord,
+        RunRecord,
+        Store,
+    )
+    from steering.store.opening import StoreLocation
+
+RUNS = Path("runs")
+_DATABASE = "store.db"
+_ASIDE = re.compile(r"\.old-\d{8}-\d{6}$")
+
+
+class RunView:
+    """What reports need of a run. Everything is read from the store once, when it is first wanted.
+
+    Args:
+        store: of the run, opened for reading.
+        folder: of the run.
+        config: the config file it was started with, where that is known.
+
+    Raises:
+        NoSuchRun: the store holds no run.
+    """
+
+    def __init__(self, store: Store, folder: Path, config: Path | None = None) -> None:
+        self.store, self.folder, self.config_path = store, folder, config
+        record = store.run()
+        if record is None:
+            raise NoSuchRun(f"there is no run in {folder}")
+        self.run: RunRecord = record
+
+    def close(self) -> None:
+        """Closes the store."""
+        self.store.close()
+
+    # ------------------------------------------------------------ what the store holds
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return self.run.name
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The config, as the run was made with it."""
+        from hpo_steer.config import validate
+
+        return validate(self.run.config)
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives."""
+        return self.experiment.goals
+
+    @cached_property
+    def counts(self) -> Counts:
+        """How many points are in which state."""
+        return self.store.counts()
+
+    @cached_property
+    def models(self) -> list[ModelRecord]:
+        """All models in the config's order."""
+        return self.store.models()
+
+    @cached_property
+    def iterations(self) -> list[IterationRecord]:
+        """All iterations, by model and number."""
+        return self.store.iterations()
+
+    @cached_property
+    def points(self) -> list[PointRecord]:
+        """All points by id."""
+        return list(self.store.each_point())
+
+    @cached_property
+    def attempts(self) -> list[AttemptRecord]:
+        """The timeline: every attempt, in the order they began."""
+        return sorted(self.store.attempts(), key=lambda a: (a.started_at or math.inf, a.point, a.attempt))
+
+    @cached_property
+    def by_model(self) -> dict[str, list[PointRecord]]:
+        """The points of each model, in the order they were proposed."""
+        found: dict[str, list[PointRecord]] = {model.name: [] for model in self.models}
+        for point in self.points:
+            found[point.model].append(point)
+        return found
+
+    def points_of(self, model: str | None = None) -> list[PointRecord]:
+        """The points (of a model)."""
+        return self.points if model is None else self.by_model[self.check_model(model)]
+
+    def check_model(self, model: str) -> str:
+        """The name, if there is such a model.
+
+        Raises:
+            UserError: there is none; the nearest name is offered.
+        """
+        names = [m.name for m in self.models]
+        if model not in names:
+            raise UserError(f'{self.name} has no model "{model}"; {nearest(model, names)}')
+        return model
+
+    def space(self, model: str) -> SearchSpace:
+        """The search space of a model."""
+        configured = next((m for m in self.experiment.models if m.name == model), None)
+        return self.experiment.space(configured)
+
+    def algorithm(self, model: str | None = None) -> Mapping[str, Any]:
+        """The algorithm of a model (of the experiment) with its options."""
+        configured = next((m for m in self.experiment.models if m.name == model), None)
+        return self.experiment.algorithm_of(configured)
+
+    # ------------------------------------------------------------ what is best
+
+    def rank(self, point: PointRecord) -> tuple[float, int]:
+        """What sorts done points by the first objective, the best first and the earlier of two equals first."""
+        return self.goals[0].sign * (point.values or {})[self.goals[0].name], point.id
+
+    def costs(self, point: PointRecord) -> tuple[float, ...]:
+        """The values of a done point, all of them to be minimised."""
+        values = point.values or {}
+        return tuple(goal.sign * values[goal.name] for goal in self.goals)
+
+    def best(self, model: str | None = None, n: int | None = None) -> list[PointRecord]:
+        """The best done points: of one objective in their order, of several the Pareto front.
+
+        Args:
+            model: of which model; None: of all together.
+            n: how many at most; None: all.
+        """
+        done = [p for p in self.points_of(model) if p.state == "done"]
+        found = sorted(done, key=self.rank) if len(self.goals) == 1 else front(done, self.costs)
+        return found if n is None else found[:n]
+
+    def first_iteration_best(self, model: str) -> PointRecord | None:
+        """The best point of a model's first iteration: what the search was worth."""
+        done = [p for p in self.by_model[model] if p.state == "done" and p.iteration == 1]
+        return min(done, key=self.rank, default=None)
+
+    # ------------------------------------------------------------ how it stands
+
+    def steered(self) -> bool:
+        """Whether a steering process works on this run now, as far as its lock file tells (SQLite)."""
+        lock = self.folder / "store.lock"
+        if self.run.config.get("store", {}).get("url") or not lock.exists():
+            return False
+        try:
+            handle = os.open(lock, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        return False
+
+    def last_log(self, point: PointRecord) -> str:
+        """The last lines of the log of a point's last attempt."""
+        tried = self.store.attempts(point.id)
+        return tried[-1].log if tried else ""
+
+
+def front(points: Sequence[PointRecord], costs: Any) -> list[PointRecord]:
+    """The points that none other dominates, by their first cost.
+
+    Args:
+        points: done ones.
+        costs: a point's values, all to be minimised.
+    """
+    rows = sorted(((costs(p), p.id, p) for p in points), key=lambda row: row[:2])
+    kept: list[tuple[tuple[float, ...], PointRecord]] = []
+    for row, _, point in rows:  # whoever dominates a row comes before it
+        if not any(other == row or dominates(other, row) for other, _ in kept):
+            kept.append((row, point))
+    return [point for _, point in kept]
+
+
+# ---------------------------------------------------------------- as JSON
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """ISO 8601 in UTC.
+
+    >>> timestamp(0.5)
+    '1970-01-01T00:00:00.500000+00:00'
+    """
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def point_json(point: PointRecord) -> dict[str, Any]:
+    """A point as programs get it."""
+    failure = point.failure
+    return {
+        "id": point.id,
+        "model": point.model,
+        "iteration": point.iteration,
+        "params": dict(point.params),
+        "state": point.state,
+        "values": None if point.values is None else dict(point.values),
+        "failure": None if failure is None else {"kind": failure.kind, "message": failure.message},
+        "attempts": point.attempts,
+        "metrics": None if point.metrics is None else dict(point.metrics),
+        "worker": point.worker,
+        "created_at": timestamp(point.created_at),
+        "started_at": timestamp(point.started_at),
+        "ended_at": timestamp(point.ended_at),
+        "duration_s": point.duration_s,
+        "duplicate_of": point.duplicate_of,
+    }
+
+
+# ---------------------------------------------------------------- finding a run
+
+
+@contextmanager
+def open_view(run: str | None = None, *, config: Path | None = None, store: Path = RUNS) -> Iterator[RunView]:
+    """Opens a run for reading; a steering may go on with it meanwhile.
+
+    Args:
+        run: its name, or its folder; None: the only one there is.
+        config: a config file, in place of `run`.
+        store: the folder that run folders lie in.
+
+    Raises:
+        NoSuchRun: there is none; the nearest name is offered, or all are listed.
+        UserError: several could be meant.
+    """
+    from steering.store.opening import open_store
+
+    folder, name, where, config = _located(run, config, store)
+    opened = open_store(where, name, create=False, read_only=True)
+    try:
+        yield RunView(opened, folder, config)
+    finally:
+        opened.close()
+
+
+def _located(run: str | None, config: Path | None, store: Path) -> tuple[Path, str, StoreLocation, Path | None]:
+    from steering.store.opening import StoreLocation
+
+    if config is not None:
+        from hpo_steer.config import load_config
+        from hpo_steer.config.secrets import store_password
+
+        if run is not None:
+            raise UserError("name the run or its --config, not both")
+        loaded = load_config(config)
+        where = loaded.experiment.store
+        folder = Path(where.folder) / loaded.experiment.name
+        if where.url is None:
+            if not (folder / _DATABASE).exists():
+                raise NoSuchRun(f"{config} has no run yet; start it: hpo-steer --config {config}")
+            return folder, loaded.experiment.name, StoreLocation(folder=folder), config
+        location = StoreLocation(url=where.url, password=store_password(where, loaded.folder))
+        return folder, loaded.experiment.name, location, config
+    folder = find_folder(run, store)
+    card = RunFolder(folder).read_card() or {}
+    name = str(card.get("name", folder.name))
+    file = Path(card["config"]) if card.get("config") else None
+    if card.get("store"):
+        return folder, name, StoreLocation(url=str(card["store"]), password=_password(file)), file
+    return folder, name, StoreLocation(folder=folder), file
+
+
+def _password(file: Path | None) -> str | None:
+    """The database's password: from the file that the config names, else from the environment."""
+    from hpo_steer.config import Store, load_config
+    from hpo_steer.config.secrets import store_password
+
+    if file is not None and file.exists():
+        try:
+            loaded = load_config(file)
+        except ConfigError:
+            pass  # it has been changed since; the run itself can still be read
+        else:
+            return store_password(loaded.experiment.store, loaded.folder)
+    return store_password(Store(url="postgresql://"), Path())
+
+
+def find_folder(run: str | None, store: Path = RUNS) -> Path:
+    """The folder of a run.
+
+    Raises:
+        NoSuchRun: there is none.
+        UserError: several could be meant.
+    """
+    runs = {p.name: p for p in sorted(store.iterdir()) if is_run(p)} if store.is_dir() else {}
+    if run is not None:
+        if run in runs:
+            return runs[run]
+        if is_run(Path(run)):
+            return Path(run)
+        hint = f"; {nearest(run, runs)}" if runs else ""
+        hint = hint.replace("it can be:", "there are:")
+        raise NoSuchRun(f'there is no run "{run}" in {store}/{hint}')
+    current = [name for name in runs if not _ASIDE.search(name)]
+    if not current:
+        raise NoSuchRun(f"there is no run in {store}/; start one: hpo-steer --config FILE")
+    if len(current) > 1:
+        shown = ", ".join(current[:20]) + (f" and {len(current) - 20} more" if len(current) > 20 else "")
+        raise UserError(f"{store}/ has {len(current)} runs; name one: {shown}")
+    return runs[current[0]]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's."""
+    return (folder / CARD).is_file() or (folder / _DATABASE).is_file()
