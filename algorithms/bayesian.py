@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri
 from scipy.stats import qmc
 
@@ -19,11 +17,16 @@ from hpo_steer.errors import ConfigError
 from hpo_steer.parameters import Categorical
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
 _SCENARIOS = 64
 _INCUMBENTS = 16
+_HOPELESS = -1.6  # the logarithm of a one in five chance of success
 _RELAXED = 20  # a parameter of more values than this is treated as a continuum until it is rounded
 
 
@@ -32,12 +35,13 @@ class Bayesian(HistoryAlgorithm):
 
     1. The first `initial_points` come from a scrambled Sobol sequence.
     2. A Gaussian process (`algorithms.gaussian_process.fit`) models the standardized outcomes over the unit
-       cube. Outcomes far worse than the bulk are pulled in first: a diverged training must not flatten the rest.
-    3. Pending points get imagined values, jointly drawn in 64 scenarios, so that nothing near them is proposed.
-    4. The point of the highest expected improvement, averaged over the scenarios, is found among candidates all
-       over the cube and around the best points, and refined by its gradient; it joins the pending ones; and so
-       on until the batch is full (sequential greedy: Wilson, Hutter and Deisenroth, Maximizing Acquisition
-       Functions for Bayesian Optimization, NeurIPS 2018).
+       cube. Outcomes far worse than the bulk are pulled in first: one diverged training must not flatten
+       the rest.
+    3. Pending points get imagined values, drawn jointly in 64 scenarios: nothing near them is proposed.
+    4. The point of the highest expected improvement, averaged over the scenarios, is found among candidates
+       all over the cube and around the best points, and refined by its gradient. It joins the pending ones,
+       and so on until the batch is full (sequential greedy: Wilson, Hutter and Deisenroth, Maximizing
+       Acquisition Functions for Bayesian Optimization, NeurIPS 2018).
 
     Unordered choices enter the model as one feature each. Candidates that break a constraint are dropped.
     A failed point is not proposed again, and where points failed as `invalid` the improvement is weighed with
@@ -127,10 +131,12 @@ class Bayesian(HistoryAlgorithm):
         refined = [params for params in refined if self.is_new(params)]
         options = refined + [batch.pool[i] for i in starts]
         values = batch.score(self._features.of(options))
-        for i in np.argsort(-values, kind="stable").tolist():
-            if self.claim(options[i]):
-                batch.take(self._features.of([options[i]]), normals)
-                return options[i]
+        ranked: list[int] = np.argsort(-values, kind="stable").tolist()
+        for i in ranked:
+            params: Params = options[i]
+            if self.claim(params):
+                batch.take(self._features.of([params]), normals)
+                return params
         for i in batch.leaders(len(batch.pool)):
             if self.claim(batch.pool[i]):
                 batch.take(batch.features[i : i + 1], normals)
@@ -212,7 +218,8 @@ class _Batch:
             return np.zeros(len(at))
         mean, variance = self._feasibility.moments(at)
         chance: Array = log_ndtr(-mean[:, 0] / np.sqrt(variance))
-        return chance
+        # Late in a batch all improvements are tiny, and hopeless places would win by their improvement alone.
+        return np.where(chance < _HOPELESS, chance - 1e6, chance)
 
     def take(self, at: Array, normals: Array) -> None:
         """Imagines a value of one more pending point (``1 x f``) in each scenario."""

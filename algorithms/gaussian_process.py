@@ -1,7 +1,8 @@
 """A Gaussian process as the Bayesian method needs it: fitted by BoTorch, then a few matrices.
 
 An ask evaluates the acquisition function some ten thousand times on few points at once, where the bookkeeping
-of a tensor library costs more than the arithmetic. So hyperparameters are BoTorch's, and what follows is NumPy.
+of a tensor library costs more than the arithmetic. So hyperparameters are BoTorch's, and what follows is
+NumPy.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # GPyTorch's import warns of PyTorch's deprecations
@@ -106,14 +109,13 @@ def fit(
         torch.manual_seed(0)
         model = SingleTaskGP(x, y, known, covar_module=kernel, outcome_transform=None).double()
         if np.ptp(outcomes) > 0.0:
-            try:
+            # If the fit fails, the prior's own values still make a usable model.
+            with contextlib.suppress(ModelFittingError, NotPSDError):
                 fit_gpytorch_mll(
                     ExactMarginalLogLikelihood(model.likelihood, model),
                     optimizer_kwargs={"options": {"maxiter": 60}},
                     max_attempts=2,
                 )
-            except (ModelFittingError, NotPSDError):
-                pass  # the prior's own values still make a usable model
     lengthscales = model.covar_module.lengthscale.detach().numpy().reshape(-1).astype(np.float64)
     if noise is None:
         noise = np.full(n, float(model.likelihood.noise.detach().reshape(-1)[0]))
@@ -129,7 +131,7 @@ def one_thread() -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError):
-            from threadpoolctl import threadpool_limits
+            from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
             stack.enter_context(threadpool_limits(1))
         threads = torch.get_num_threads()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from algorithms.options import flag, whole
 from hpo_steer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
@@ -52,7 +53,7 @@ class Grid(HistoryAlgorithm):
             if self._cell_count > _SHUFFLED:
                 raise ConfigError(
                     "algorithm.shuffle",
-                    f"a grid of {self._cell_count:,} cells is too large to be shuffled ({_SHUFFLED:,} at most); "
+                    f"{self._cell_count:,} cells are too many to be shuffled ({_SHUFFLED:,} at most); "
                     "lower the resolution, or use random",
                 )
             self._order = np.random.default_rng(seed & 0xFFFF_FFFF_FFFF_FFFF).permutation(self._cell_count)

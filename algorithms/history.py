@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from hpo_steer.errors import AlgorithmError
 from hpo_steer.parameters import Categorical
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from algorithms.gaussian_process import Array, Posterior
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from algorithms.gaussian_process import Array, Posterior
 
 _LOG_ROOT_2PI = float(0.5 * np.log(2.0 * np.pi))
 _ROOT_HALF_PI = float(np.sqrt(0.5 * np.pi))
@@ -25,7 +30,8 @@ def log_improvement(u: Array) -> Array:
     rest = np.where(low < -1e3, 1.0 / (low * low), 1.0 + low * ratio)
     high = np.maximum(u, -1.0)
     direct = np.log(np.exp(-0.5 * high * high - _LOG_ROOT_2PI) + high * ndtr(high))
-    return np.where(u < -1.0, np.log(np.maximum(rest, 1e-300)) - 0.5 * u * u - _LOG_ROOT_2PI, direct)
+    log_h: Array = np.where(u < -1.0, np.log(np.maximum(rest, 1e-300)) - 0.5 * u * u - _LOG_ROOT_2PI, direct)
+    return log_h
 
 
 def log_nei(posterior: Posterior, best: Array, at: Array) -> Array:
@@ -47,7 +53,8 @@ def log_nei(posterior: Posterior, best: Array, at: Array) -> Array:
 def log_nei_of(mean: Array, variance: Array, best: Array) -> Array:
     """As `log_nei`, from means ``m x s`` and variances ``m``."""
     sigma = np.sqrt(variance)[:, None]
-    return _log_mean(log_improvement((best - mean) / sigma))[0] + np.log(sigma[:, 0])
+    value: Array = _log_mean(log_improvement((best - mean) / sigma))[0] + np.log(sigma[:, 0])
+    return value
 
 
 def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, Array]:
@@ -79,7 +86,7 @@ def _log_mean(logs: Array) -> tuple[Array, Array]:
     return (top + np.log(total / logs.shape[1]))[:, 0], parts / total
 
 
-def climb(posterior: Posterior, best: Array, starts: Array, free: Array, steps: int) -> Array:
+def climb(posterior: Posterior, best: Array, starts: Array, free: NDArray[np.bool_], steps: int) -> Array:
     """Ascends `log_nei` from several starts at once, within the unit cube, by L-BFGS-B.
 
     Args:

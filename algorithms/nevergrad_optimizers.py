@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from algorithms.history import HistoryAlgorithm
 from algorithms.options import text, whole
-from hpo_steer.algorithm import Observation, Point, Step
 from hpo_steer.errors import AlgorithmError, ConfigError, nearest
 from hpo_steer.parameters import Categorical, Int, Parameter
 
@@ -20,6 +18,9 @@ with warnings.catch_warnings():
     import nevergrad as ng
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hpo_steer.algorithm import Observation, Point, Step
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
@@ -29,20 +30,21 @@ _REDRAWS = 20
 class Nevergrad(HistoryAlgorithm):
     """Every optimiser of Nevergrad's registry, by its name there.
 
-    Continuous parameters are scalars on the unit interval (linear or logarithmic in value), integers and floats
-    with a step are integer-cast scalars, choices are choices. Nevergrad knows no conditions: all parameters are
-    drawn, and those that a point switches off are left out of it. Points not told yet are its own pending ones.
+    Continuous parameters are scalars on the unit interval (linear or logarithmic in value), integers and
+    floats with a step are integer-cast scalars, choices are choices. Nevergrad knows no conditions: all
+    parameters are drawn, and those that a point switches off are left out of it. Points not told yet are its
+    own pending ones.
 
-    A failed point is *not told*: any loss told in its place would be made up, and Nevergrad's optimisers go on
-    without the results of some points. A suggestion made before is answered with the value it got.
+    A failed point is *not told*: any loss told in its place would be made up, and Nevergrad's optimisers go
+    on without the results of some points. A suggestion made before is answered with the value it got.
 
-    Sequential optimisers (Powell, Cobyla, BO…, and any with ``workers: 1``) have one suggestion open at a time,
-    and would wait for its result for ever: the other points of an ask are random ones. After a failure they are
-    told the worst loss so far (zero if there is none), as a solver that stands still is worse than one that is
-    pushed away.
+    Sequential optimisers (Powell, Cobyla, BO…, and any with ``workers: 1``) have one suggestion open at a
+    time, and would wait for its result for ever: the other points of an ask are random ones. After a failure
+    they are told the worst loss so far (zero if there is none), as a solver that stands still is worse than
+    one that is pushed away.
 
-    Rapin and Teytaud, Nevergrad: a gradient-free optimization platform, 2018; NGOpt: Meunier et al., Black-Box
-    Optimization Revisited, IEEE Transactions on Evolutionary Computation 26 (2022).
+    Rapin and Teytaud, Nevergrad: a gradient-free optimization platform, 2018; NGOpt: Meunier et al.,
+    Black-Box Optimization Revisited, IEEE Transactions on Evolutionary Computation 26 (2022).
 
     Args:
         space: where points come from.
@@ -50,7 +52,8 @@ class Nevergrad(HistoryAlgorithm):
         seed: fixes every random choice.
         optimizer: a name in ``nevergrad.optimizers.registry``.
         budget: how many points the search is planned for; many optimisers choose by it.
-        workers: how many points are evaluated at a time; sequential optimisers take one whatever is said here.
+        workers: how many points are evaluated at a time; sequential optimisers take one whatever is said
+            here.
 
     Raises:
         ConfigError: no such optimiser, or one that cannot serve this space or these options.
@@ -87,7 +90,7 @@ class Nevergrad(HistoryAlgorithm):
         self._foreign: dict[int, Any] = {}  # points that the optimiser did not suggest
         self._losses: dict[tuple[Any, ...], list[float]] = {}
         self._worst = [0.0] * len(self.objectives)
-        self._optimizer = self._made() if self._searched else None
+        self._optimizer: Any = self._made() if self._searched else None
 
     def _made(self) -> Any:
         with self._quiet():
@@ -184,8 +187,8 @@ class Nevergrad(HistoryAlgorithm):
         return self.space.without_inactive(row)
 
     def _spawn(self, point_id: int, params: Any) -> None:
-        """A candidate for a point that the optimiser did not ask for."""
-        if self._optimizer is None:
+        """A candidate for another's point; a sequential optimiser could not take its result."""
+        if self._optimizer is None or self._workers == 1:
             return
         values = {
             p.name: _place(p, params[p.name] if p.name in params else p.decode(0.5)) for p in self._searched
@@ -200,15 +203,15 @@ class Nevergrad(HistoryAlgorithm):
         Some optimisers draw from ``numpy.random`` itself: these draws are seeded here, and the caller's
         numbers put back afterwards.
         """
-        state = np.random.get_state()  # noqa: NPY002
+        state = np.random.get_state()
         step = (self._next_id, len(self.told))
-        np.random.seed(hash((self.seed, *step)) & 0xFFFF_FFFF)  # noqa: NPY002
+        np.random.seed(hash((self.seed, *step)) & 0xFFFF_FFFF)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
         finally:
-            np.random.set_state(state)  # noqa: NPY002
+            np.random.set_state(state)
 
 
 def _dimension(p: Parameter) -> Any:

@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -15,11 +14,13 @@ from optuna.trial import TrialState
 
 from algorithms.history import HistoryAlgorithm
 from algorithms.options import keywords, text
-from hpo_steer.algorithm import Observation, Point, Step
 from hpo_steer.errors import AlgorithmError, ConfigError, nearest
 from hpo_steer.parameters import Categorical, Float, Int, Parameter, canonical
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hpo_steer.algorithm import Observation, Point, Step
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
@@ -51,8 +52,8 @@ class Optuna(HistoryAlgorithm):
     trial. Parameters are suggested parents first. A suggestion that breaks a constraint or was made before is
     told as a failed trial and drawn again; after some in vain a random new point stands in.
 
-    Akiba et al., Optuna, KDD 2019; Watanabe, Tree-Structured Parzen Estimator, 2023; Deb et al., NSGA-II, 2002;
-    Hansen, The CMA Evolution Strategy, 2016.
+    Akiba et al., Optuna, KDD 2019; Watanabe, Tree-Structured Parzen Estimator, 2023; Deb et al., NSGA-II,
+    2002; Hansen, The CMA Evolution Strategy, 2016.
 
     Args:
         space: where points come from.
@@ -275,7 +276,7 @@ class _Recipe:
 
 
 def _endless(made: type[optuna.samplers.BaseSampler]) -> type[optuna.samplers.BaseSampler]:
-    """The sampler without its wish to stop the study after the last point, which only `optimize` can grant."""
+    """The sampler without its wish to stop the study at last, which only `optimize` can grant."""
     return type(made.__name__, (made,), {"after_trial": optuna.samplers.BaseSampler.after_trial})
 
 
@@ -294,8 +295,8 @@ def _distribution(p: Parameter) -> BaseDistribution:
     if isinstance(p, Categorical):
         return CategoricalDistribution([canonical(choice) for choice in p.choices])
     if isinstance(p, Int):
-        high = p.low + (p.high - p.low) // p.step * p.step
-        return IntDistribution(p.low, high, log=p.log, step=p.step)
+        last = p.low + (p.high - p.low) // p.step * p.step
+        return IntDistribution(p.low, last, log=p.log, step=p.step)
     if isinstance(p, Float):
         high = p.high if p.step is None else p.values()[-1]
         return FloatDistribution(p.low, high, log=p.log, step=p.step)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Random(HistoryAlgorithm):
     """Independent points, uniform over the unit cube among those that satisfy the constraints.
 
-    The baseline every method has to beat: Bergstra and Bengio, Random Search for Hyper-Parameter Optimization,
-    JMLR 13 (2012).
+    The baseline every method has to beat: Bergstra and Bengio, Random Search for Hyper-Parameter
+    Optimization, JMLR 13 (2012).
     """
 
     def propose(self, n: int) -> list[Params]:

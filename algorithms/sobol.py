@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from scipy.stats import qmc
@@ -11,6 +10,8 @@ from algorithms.history import HistoryAlgorithm
 from hpo_steer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 

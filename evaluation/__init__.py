@@ -1,1 +1,1 @@
-"""The program `hpo-evaluate`: a worker takes points, runs the user's training for each, and sends back the results."""
+"""The program `hpo-evaluate`: takes points, runs the user's training for each, sends the results."""

@@ -1,7 +1,7 @@
 """Starts a worker: ``python -P -m evaluation``, or ``python -P PATH/evaluation/__main__.py``.
 
-Started by its path, this file finds our packages beside itself. A folder of the user's that has the name of one of
-them, in the working directory or on PYTHONPATH, makes no difference then.
+Started by its path, this file finds our packages beside itself. A folder of the user's that has the name of
+one of them, in the working directory or on PYTHONPATH, makes no difference then.
 """
 
 import importlib.util

@@ -8,10 +8,12 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpo_steer.messages import Work
 from hpo_steer.training import ATTEMPT_DIR, CHECKPOINT, POINT, REPORTS, STOP
+
+if TYPE_CHECKING:
+    from hpo_steer.messages import Work
 
 LOG_LINES = 50
 LOG_BYTES = 8192
@@ -99,6 +101,13 @@ def log_tail(path: Path, start: int = 0) -> str:
         return ""
     lines = data.decode("utf-8", "replace").replace("\0", "").splitlines()
     return "\n".join(lines[-LOG_LINES:])
+
+
+def remove_if_empty(log: Path) -> None:
+    """Removes a log that nothing was written to."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size == 0:
+            log.unlink()
 
 
 def _read_report(line: bytes) -> ReportLine | None:

@@ -22,11 +22,11 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command(
     epilog="Examples:\n\n"
     "`hpo-evaluate --config sweep.yaml --slots 4`\n\n"
-    "`hpo-evaluate --broker amqps://steer@broker.example/hpo --experiment fastcalogan --function train.py:train`\n\n"
-    "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train --lr {lr} --out {output}'`\n\n"
+    "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --function train.py:train`\n\n"
+    "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train {lr} --out {output}'`\n\n"
     "Ctrl-C finishes what runs; again stops at once. Neither loses a result."
 )
-def evaluate(
+def evaluate(  # noqa: PLR0917 - typer's options
     config: Annotated[Path | None, typer.Option(help="The experiment's file (YAML, TOML or JSON).")] = None,
     broker: Annotated[
         str | None,
@@ -54,7 +54,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluates points of an experiment: takes them from the broker, trains, and sends the results back."""
-    given: dict[str, Any] = {"broker": broker, "experiment": experiment, "function": function, "command": command}
+    given: dict[str, Any] = {
+        "broker": broker,
+        "experiment": experiment,
+        "function": function,
+        "command": command,
+    }
     given |= {"slots": slots, "python": python}
     if config is not None:
         assignment = _from_config(config, given, settings or [], work_dir)
@@ -64,7 +69,7 @@ def evaluate(
 
 
 def main() -> None:
-    """Runs the program; ends the process with its exit code (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    """Runs the program; exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     from hpo_steer.errors import HpoSteerError, UserError
 
     code: Any = 0

@@ -1,4 +1,4 @@
-"""What a worker shows: one live line on a terminal, else a plain line when something changes and one a minute."""
+"""What a worker shows: a live line on a terminal, else a line at every change and one a minute."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING
 
-from evaluation.worker import Snapshot
-
 if TYPE_CHECKING:
     from rich.live import Live
+
+    from evaluation.tally import Snapshot
 
 _PLAIN_S = 60.0
 _LIVE_S = 0.5
@@ -88,8 +88,8 @@ def line(now_is: Snapshot) -> str:
         "connected" if now_is.connected else "not connected, trying again",
         f"{spooled} in the spool" if spooled else "spool empty",
     ]
-    if now_is.detail.startswith("blocked"):
-        parts.append(now_is.detail)
+    if now_is.blocked:
+        parts.append(f"the broker is blocked: {now_is.blocked}")
     if now_is.draining:
         parts.append("draining")
     if not now_is.busy and now_is.connected and not now_is.draining:

@@ -7,22 +7,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluation.link import link_package
 from evaluation.process import Surroundings
-from evaluation.runners.base import Runner
 from evaluation.runners.command import INPUT, OUTPUT, PLACEHOLDER, CommandRunner
 from evaluation.runners.function import FunctionRunner, FunctionTarget
+from evaluation.settings import WorkerSettings, worker_id
 from evaluation.spool import Spool
 from evaluation.warden import MARK, Warden
-from evaluation.worker import Snapshot, Worker, WorkerSettings, worker_id
+from evaluation.worker import Worker
 from hpo_steer.config.payload import check_payload, payload_file
-from hpo_steer.config.schema import Evaluation
 from hpo_steer.errors import ConfigError, nearest
 from hpo_steer.transport import BrokerSettings, worker_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from evaluation.runners.base import Runner
+    from evaluation.tally import Snapshot
+    from hpo_steer.config.schema import Evaluation
 
 OLDEST_PYTHON = (3, 9)
 _PROBE = """
@@ -70,8 +76,8 @@ class Assignment:
 def default_work_dir(experiment: str) -> Path:
     """A private folder of the user's for an experiment's workers on this machine.
 
-    ``$XDG_CACHE_HOME/hpo-steer/NAME``, or ``~/.cache/hpo-steer/NAME``; where there is no home, a folder of the
-    user's in the temporary one.
+    ``$XDG_CACHE_HOME/hpo-steer/NAME``, or ``~/.cache/hpo-steer/NAME``; where there is no home, a folder of
+    the user's in the temporary one.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(os.path.expanduser(cache)) / "hpo-steer" / experiment  # noqa: PTH111 - Path.expanduser raises
@@ -146,7 +152,7 @@ def make_worker(
     )
     runner = make_runner(assignment, warden, settings.logs)
     spool = Spool(work_dir.resolve() / "spool", worker, say)
-    return Worker(transport, runner, spool, settings, say, show), warden
+    return Worker(transport, runner, spool, settings, say=say, show=show), warden
 
 
 def make_runner(assignment: Assignment, warden: Warden, logs: Path) -> Runner:
@@ -177,7 +183,7 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path) -> Runner:
 
 
 def _environment(evaluation: Evaluation, link: Path, mark: str) -> dict[str, str]:
-    """The worker's environment without our own variables (the broker's password is one), plus the config's."""
+    """The worker's environment without our variables (passwords are there), plus the config's."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HPO_STEER_")}
     env.setdefault("PYTHONUNBUFFERED", "1")  # what a killed training has printed is in its log
     env |= evaluation.env
@@ -244,6 +250,5 @@ def _check_command(assignment: Assignment, say: Callable[[str], None]) -> None:
     known = {*assignment.parameters, INPUT, OUTPUT}
     for name in PLACEHOLDER.findall(" ".join(command)) if assignment.parameters else ():
         if name not in known:
-            say(
-                f"warning: evaluation.command: {{{name}}} is no parameter and stays as it is; {nearest(name, known)}"
-            )
+            hint = nearest(name, known)
+            say(f"warning: evaluation.command: {{{name}}} is no parameter and stays as it is; {hint}")

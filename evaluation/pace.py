@@ -30,7 +30,7 @@ class Pace:
 
     @property
     def ahead(self) -> int:
-        """How many points beyond its slots a worker may hold, rounded down to a power of two; 0 if not short."""
+        """How many points beyond its slots a worker may hold: a power of two; 0 if not short."""
         if self._mean_s is None or self._mean_s >= SHORT_S:
             return 0
         wanted = int(min(MAX_AHEAD, AHEAD_S * self._slots / max(self._mean_s, 1e-6)))

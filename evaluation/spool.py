@@ -1,7 +1,7 @@
-"""Results on disk that steering does not have yet: one file each, forgotten only when the broker has confirmed it.
+"""Results on disk, one file each, which are forgotten only when the broker has confirmed them.
 
     spool/
-    ├── host-123-ab12/            the files of one worker process, which holds a lock on `lock` as long as it lives
+    ├── host-123-ab12/            the files of one worker process, which keeps `lock` locked while it lives
     │   ├── lock
     │   └── RUN-POINT-ATTEMPT.json
     └── RUN-POINT-ATTEMPT.json.damaged     what could not be read; never deleted
@@ -16,12 +16,15 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from hpo_steer.errors import HpoSteerError, MalformedMessage
 from hpo_steer.messages import Result, decode_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LOCK = "lock"
 DAMAGED = ".damaged"
@@ -121,7 +124,7 @@ class Spool:
             try:
                 event = decode_event(file.read_bytes())
                 if file.suffix != ".json" or not isinstance(event, Result):
-                    raise MalformedMessage("it holds no whole result")
+                    raise MalformedMessage("it holds no whole result")  # noqa: TRY301 - handled as its like
                 target = self.folder / file.name
                 file.replace(target)
             except (OSError, MalformedMessage) as exc:

@@ -1,10 +1,12 @@
-"""Kills a worker's children when the worker itself has been killed. Standard library only; one process a worker.
+"""Kills a worker's children when the worker itself has been killed.
 
-The warden reads a pipe from its worker: ``+123`` for a process group that began, ``-123`` for one that ended. When
-the pipe ends without a goodbye, the worker is dead, and every group that is left is killed, and so is every process
-that carries the worker's mark in its environment (a child that was born in the worker's last moment, or that has
-left its group). A process on its own can do this after ``kill -9`` of the worker; death signals (PR_SET_PDEATHSIG)
-would reach the children only, not theirs.
+Standard library only; one process a worker.
+
+The warden reads a pipe from its worker: ``+123`` for a process group that began, ``-123`` for one that ended.
+When the pipe ends without a goodbye, the worker is dead, and every group that is left is killed, and so is
+every process that carries the worker's mark in its environment (a child that was born in the worker's last
+moment, or that has left its group). A process on its own can do this after ``kill -9`` of the worker; death
+signals (PR_SET_PDEATHSIG) would reach the children only, not theirs.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ def _watch(mark: str) -> None:
 
 
 def _kill_marked(mark: bytes) -> bool:
-    """Kills what carries the mark, where the system shows environments (Linux). Whether there was anything."""
+    """Kills what carries the mark, where environments can be seen (Linux); whether there was any."""
     found = False
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

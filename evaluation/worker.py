@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import selectors
-import signal
-import socket
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evaluation.attempt import AttemptFolder
+from evaluation.outbox import Key, Outbox, SentResult, key_of
 from evaluation.pace import OVERRUN_S, Pace
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
-from evaluation.spool import Spool
-from hpo_steer.errors import MalformedMessage
-from hpo_steer.messages import (
-    MAX_LOG_CHARS,
-    Bye,
-    Cancel,
-    FailureInfo,
-    Heartbeat,
-    Hello,
-    Report,
-    Result,
-    Started,
-    Stop,
-    Work,
-)
+from evaluation.signals import ENOUGH, Signals
+from evaluation.tally import Snapshot, Tally
+from hpo_steer.messages import MAX_LOG_CHARS, Cancel, FailureInfo, Stop, Work
 from hpo_steer.transport.base import (
     Confirmed,
     Connected,
@@ -44,6 +28,12 @@ from hpo_steer.transport.base import (
     WorkerIncoming,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from evaluation.settings import WorkerSettings
+    from evaluation.spool import Spool
+
 TICK_S = 0.1
 REPORTS_S = 0.3
 STOP_GRACE_S = 10.0
@@ -51,68 +41,7 @@ STOP_GRACE_S = 10.0
 _CONFIRM_S = 10.0
 """How long an ending worker waits until its results are confirmed."""
 _REMEMBERED = 10_000
-ANY_RUN = "*"
-
-Key = tuple[str, int, int]
-"""Run, point and attempt."""
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What a worker is told at its start.
-
-    Attributes:
-        experiment: name of the experiment.
-        run: id of the run, where it is known.
-        slots: how many points it evaluates at once.
-        heartbeat_s: how often it gives a sign of life.
-        points: folders of points, with their checkpoints, are made here.
-        logs: logs of attempts are written here.
-        host: the machine's name.
-        id: the worker's.
-    """
-
-    experiment: str
-    run: str | None
-    slots: int
-    heartbeat_s: float
-    points: Path
-    logs: Path
-    host: str
-    id: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """How a worker stands, for people.
-
-    Attributes:
-        busy: slots in use.
-        slots: how many there are.
-        done: points evaluated.
-        failed: points that failed.
-        per_hour: points that ended an hour, of late.
-        spooled: results on disk that are not confirmed.
-        connected: messages can travel.
-        detail: the connection in words; why it is blocked, where it is.
-        draining: it takes no more points.
-    """
-
-    busy: int
-    slots: int
-    done: int
-    failed: int
-    per_hour: float
-    spooled: int
-    connected: bool
-    detail: str
-    draining: bool
-
-
-def worker_id() -> tuple[str, str]:
-    """The machine's name, and a new worker's id: ``host-pid-random``."""
-    host = socket.gethostname() or "localhost"
-    return host, f"{host[:100]}-{os.getpid()}-{secrets.token_hex(3)}"
+_UNKNOWN = -1
 
 
 @dataclass(eq=False)
@@ -122,55 +51,40 @@ class _Attempt:
     Attributes:
         work: the point.
         slot: where it runs.
+        folder: its folder.
         delivery: the work in hand, while it is unsettled.
         leased: `Started` was sent.
         confirmed: and confirmed.
         handle: its training; None before that begins.
-        ending: the failure it will end with, where the worker is ending it.
-        kill_by: when a training that was asked to stop is ended (monotonic).
+        fds: what the loop waits for.
+        began: when its training began (monotonic).
+        started_at: the same by the clock on the wall.
+        asked: the failure it ends with if it heeds steering's stop.
+        kill_by: when it is ended if it does not (monotonic).
+        ending: the failure it ends with, as it is being ended.
     """
 
     work: Work
     slot: int
-    delivery: Delivery[Work] | None
     folder: AttemptFolder
+    delivery: Delivery[Work] | None
     leased: bool = False
     confirmed: bool = False
     handle: Handle | None = None
     fds: tuple[int, ...] = ()
     began: float = 0.0
     started_at: float = 0.0
-    ending: FailureInfo | None = None
     asked: FailureInfo | None = None
     kill_by: float | None = None
+    ending: FailureInfo | None = None
 
-    @property
-    def key(self) -> Key:
-        return self.work.run, self.work.point, self.work.attempt
-
-
-@dataclass(eq=False)
-class _Unconfirmed:
-    """A result on its way: the token of its `Result`."""
-
-    key: Key
-    delivery: Delivery[Work] | None = None
-    spooled: Path | None = None
-
-
-@dataclass
-class _Tally:
-    done: int = 0
-    failed: int = 0
-    samples: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=61))
-
-    def per_hour(self, now: float) -> float:
-        """Points an hour over the last ten minutes."""
-        total = self.done + self.failed
-        if not self.samples or now - self.samples[-1][0] >= 10:
-            self.samples.append((now, total))
-        since, before = self.samples[0]
-        return 3600 * (total - before) / (now - since) if now > since else 0.0
+    def judge(self, outcome: Outcome) -> Outcome:
+        """The outcome of one that was stopped: its values count only if it had finished before it noticed."""
+        if self.ending is not None:
+            return Outcome(failure=self.ending)
+        if self.asked is not None and outcome.failure is not None:
+            return Outcome(failure=self.asked)
+        return outcome
 
 
 def _to_stderr(line: str) -> None:
@@ -179,6 +93,11 @@ def _to_stderr(line: str) -> None:
 
 class Worker:
     """A worker's loop, in one thread.
+
+    A point takes one of two ways. As a rule the worker publishes `Started`, settles the work when that is
+    confirmed, and only then trains; the result goes by way of the spool. Where evaluations are short of late
+    it trains at once, and settles the work when the result is confirmed; one that turns out long takes its
+    lease after a second.
 
     Args:
         transport: its end of the transport, not opened yet.
@@ -195,28 +114,29 @@ class Worker:
         runner: Runner,
         spool: Spool,
         settings: WorkerSettings,
+        *,
         say: Callable[[str], None] = _to_stderr,
         show: Callable[[Snapshot], None] | None = None,
     ) -> None:
-        self._transport, self._runner, self._spool = transport, runner, spool
-        self._settings, self._say, self._show = settings, say, show
-        self._run = settings.run or ANY_RUN
-        self._pace = Pace(settings.slots)
+        self._transport, self._runner, self._settings = transport, runner, settings
+        self._say, self._show = say, show
+        self._outbox = Outbox(transport, spool, settings, say)
+        self._signals = Signals()
         self._selector = selectors.DefaultSelector()
+        self._pace = Pace(settings.slots)
+        self._tally = Tally()
         self._free = list(range(settings.slots - 1, -1, -1))
         self._attempts: dict[Key, _Attempt] = {}
         self._waiting: deque[Delivery[Work]] = deque()
-        self._unconfirmed: dict[Key, _Unconfirmed] = {}
         self._to_settle: list[Delivery[Work]] = []
         self._cancelled: OrderedDict[tuple[str, int], None] = OrderedDict()
-        self._tally = _Tally()
-        self._credit = 0
-        self._connected = True
-        self._signals = 0
-        self._released: str | None = None
+        self._credit = _UNKNOWN
         self._serial = 0
+        self._connected = True
+        self._released: str | None = None
+        self._beat_at = self._tick_at = self._reports_at = 0.0
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # --- its life ---
 
     def run(self) -> bool:
         """Works until it is told to end.
@@ -224,59 +144,54 @@ class Worker:
         The first SIGTERM or SIGINT (or `drain`) finishes what runs, the second ends it at once.
 
         Returns:
-            Whether it ended in order; False: at once, with trainings killed.
+            Whether it ended in order, or steering did; False: at once, with trainings killed.
 
         Raises:
             BrokerError: the transport cannot be opened.
         """
-        with self._listening_to_signals():
-            self._transport.open()
-            try:
+        try:
+            self._transport.open()  # may wait long for a broker, and Ctrl-C ends that as usual
+            with self._signals:
                 self._begin()
                 self._loop()
                 return self._leave()
-            finally:
-                self._runner.close()
-                self._transport.close()
-                self._tell_what_is_left()
-                self._spool.close()
-                self._selector.close()
+        finally:
+            self._runner.close()
+            self._transport.close()
+            self._outbox.close()
+            self._selector.close()
 
     def drain(self) -> None:
-        """Takes no more points; called once more, it ends at once."""
-        self._signals += 1
+        """As a signal: takes no more points; called once more, it ends at once. From any thread."""
+        self._signals.count()
 
     def _begin(self) -> None:
-        self._selector.register(self._transport.fileno(), selectors.EVENT_READ, None)
+        self._selector.register(self._transport.fileno(), selectors.EVENT_READ, self._receive)
+        self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._signals.clear)
         self._hello()
-        for path, result in self._spool.adopt():
-            self._send_result(result, _Unconfirmed((result.run, result.point, result.attempt), spooled=path))
+        self._outbox.adopt()
         self._runner.warm(self._settings.slots)
         self._beat_at = time.monotonic() + self._settings.heartbeat_s
-        self._tick_at = self._reports_at = 0.0
 
     def _loop(self) -> None:
         told = False
-        while self._released is None and self._signals < 2:
-            if self._signals and not told:
-                told = True
-                self._start_draining()
-            if self._signals and not self._attempts:
-                return
+        while not self._must_end():
+            if self._signals.number:
+                if not told:
+                    told = True
+                    self._start_draining()
+                if not self._attempts:
+                    return
             self._set_credit()
-            self._wait()
+            self._step()
 
-    def _wait(self) -> None:
-        now = time.monotonic()
-        until = min(self._beat_at, self._tick_at if self._attempts or self._show else self._beat_at)
-        for key, _ in self._selector.select(max(0.0, until - now)):
+    def _step(self) -> None:
+        until = min(self._beat_at, self._tick_at) if self._attempts or self._show else self._beat_at
+        for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
             if isinstance(key.data, _Attempt):
                 self._look_at(key.data)
-            elif key.data == "signal":
-                with contextlib.suppress(BlockingIOError):
-                    os.read(key.fd, 1024)
             else:
-                self._receive()
+                key.data()
         self._fill()
         self._settle()
         now = time.monotonic()
@@ -285,76 +200,39 @@ class Worker:
         if now >= self._beat_at:
             self._beat(now)
 
-    def _leave(self) -> bool:
-        """Says goodbye; results that nobody has confirmed stay in the spool."""
-        orderly = self._released is None and self._signals < 2
-        if self._released is not None:
-            self._say(f"ending: {self._released}")
-        elif orderly:
-            self._await_confirms()
-        for attempt in list(self._attempts.values()):
-            if attempt.handle is not None:
-                attempt.handle.kill()
-        held = [d for d in self._deliveries() if d is not None]
-        if held and self._released is None and self._connected:
-            self._transport.release(held)
-        if self._released is None:
-            self._publish(Bye(**self._envelope(), reason="drained" if orderly else "stopped"))
-        return orderly or self._released is not None
-
-    def _await_confirms(self) -> None:
-        deadline = time.monotonic() + _CONFIRM_S
-        while self._unconfirmed and self._released is None and self._signals < 2:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            self._selector.select(min(left, 0.2))
-            self._receive()
-            self._settle()
-
-    def _tell_what_is_left(self) -> None:
-        if left := len(self._spool):
-            self._say(f"{left} {_results(left)} in {self._spool.folder}; the next worker here sends them")
+    def _must_end(self) -> bool:
+        return self._released is not None or self._signals.number >= ENOUGH
 
     def _start_draining(self) -> None:
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        if waiting and self._connected:
-            self._transport.release(waiting)
+        self._set_credit()
+        self._give_back_waiting()
         if running := len(self._attempts):
             self._say(f"draining: {running} running; again to stop at once, they will be evaluated anew")
 
-    @contextlib.contextmanager
-    def _listening_to_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM count up and wake the loop; SIGHUP ends at once, unless it is ignored (nohup)."""
+    def _leave(self) -> bool:
+        """Says goodbye; results that nobody has confirmed stay in the spool."""
+        if not self._must_end():
+            self._await_confirms()
+        if self._released is not None:
+            self._say(f"ending: {self._released}")
+            return True
+        orderly = self._signals.number < ENOUGH
+        self._runner.close()  # before their leases are given up
+        held = list(self._deliveries())
+        if held and self._connected:
+            self._transport.release(held)
+        self._outbox.bye("drained" if orderly else "stopped")
+        return orderly
 
-        def count(number: int, _frame: object) -> None:
-            self._signals += 2 if number == signal.SIGHUP else 1
+    def _await_confirms(self) -> None:
+        deadline = time.monotonic() + _CONFIRM_S
+        while len(self._outbox) and not self._must_end() and time.monotonic() < deadline:
+            self._selector.select(0.2)
+            self._signals.clear()
+            self._receive()
+            self._settle()
 
-        read_end, write_end = os.pipe()
-        for fd in (read_end, write_end):
-            os.set_blocking(fd, False)
-        self._selector.register(read_end, selectors.EVENT_READ, "signal")
-        before: dict[int, Any] = {}
-        old_fd = None
-        try:
-            old_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    before[number] = signal.signal(number, count)
-        except ValueError:  # not the main thread: whoever runs us calls `drain`
-            pass
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if old_fd is not None:
-                signal.set_wakeup_fd(old_fd)
-            os.close(read_end)
-            os.close(write_end)
-
-    # -- what comes in ------------------------------------------------------------------------------------------
+    # --- what comes in ---
 
     def _receive(self) -> None:
         for incoming in self._transport.receive():
@@ -365,76 +243,68 @@ class Worker:
             case Delivery():
                 self._on_work(incoming)
             case Confirmed():
-                self._on_confirmed(incoming)
+                for token in incoming.tokens:
+                    self._on_confirmed(token)
             case Stop():
                 self._on_stop(incoming)
             case Cancel():
                 self._on_cancel(incoming)
             case Disconnected():
-                self._on_disconnected(incoming)
+                self._on_disconnected(incoming.reason)
             case Connected():
-                self._connected = True
-                self._credit = -1  # a new connection knows none
-                self._say("connected again")
-                self._hello()
+                self._on_connected()
             case Released():
                 self._released = incoming.reason
 
     def _on_work(self, delivery: Delivery[Work]) -> None:
         work = delivery.message
-        self._run = work.run
-        key = (work.run, work.point, work.attempt)
+        self._outbox.run = work.run
         if (work.run, work.point) in self._cancelled:
             self._to_settle.append(delivery)
-        elif (running := self._attempts.get(key)) is not None:
-            self._attach(running, delivery)
-        elif (sent := self._unconfirmed.get(key)) is not None:
+        elif (attempt := self._attempts.get(key_of(work))) is not None:
+            self._attach(attempt, delivery)
+        elif (sent := self._outbox.knows(delivery)) is not None:
             if sent.spooled is not None or sent.delivery is not None:
                 self._to_settle.append(delivery)
             else:
                 sent.delivery = delivery
-        elif self._signals:
+        elif self._signals.number:
             self._transport.release([delivery])
         else:
             self._waiting.append(delivery)
 
     def _attach(self, attempt: _Attempt, delivery: Delivery[Work]) -> None:
-        """The broker has sent an attempt again that is running here."""
+        """The broker has sent an attempt again that is here already."""
         if attempt.confirmed or attempt.delivery is not None:
             self._to_settle.append(delivery)
         else:
             attempt.delivery = delivery
 
-    def _on_confirmed(self, confirmed: Confirmed) -> None:
-        for token in confirmed.tokens:
-            if isinstance(token, _Unconfirmed):
-                if self._unconfirmed.get(token.key) is token:
-                    del self._unconfirmed[token.key]
-                if token.delivery is not None:
-                    self._to_settle.append(token.delivery)
-                if token.spooled is not None:
-                    self._spool.forget(token.spooled)
-            elif isinstance(token, _Attempt) and self._attempts.get(token.key) is token:
-                token.confirmed = True
-                if token.delivery is not None:
-                    self._to_settle.append(token.delivery)
-                    token.delivery = None
-                if token.handle is None:
-                    self._settle()
-                    self._train(token)
+    def _on_confirmed(self, token: object) -> None:
+        if isinstance(token, SentResult):
+            if (delivery := self._outbox.confirmed(token)) is not None:
+                self._to_settle.append(delivery)
+        elif isinstance(token, _Attempt) and self._attempts.get(key_of(token.work)) is token:
+            token.confirmed = True
+            if token.delivery is not None:
+                self._to_settle.append(token.delivery)
+                token.delivery = None
+            if token.handle is None:
+                self._settle()
+                self._train(token)
 
     def _on_stop(self, stop: Stop) -> None:
         attempt = self._attempts.get((stop.run, stop.point, stop.attempt))
         if attempt is None or attempt.asked is not None:
             return
-        default = "steering has ended this attempt"
-        attempt.asked = FailureInfo(kind=stop.kind, message=stop.reason or default)
+        reason = stop.reason or "steering has ended this attempt"
+        attempt.asked = FailureInfo(kind=stop.kind, message=reason)
         if attempt.handle is None:
             self._finish(attempt, Outcome(failure=attempt.asked))
             return
         attempt.kill_by = time.monotonic() + STOP_GRACE_S
         with contextlib.suppress(OSError):
-            attempt.folder.ask_to_stop(attempt.asked.message)
+            attempt.folder.ask_to_stop(reason)
 
     def _on_cancel(self, cancel: Cancel) -> None:
         for point in cancel.points:
@@ -447,48 +317,50 @@ class Worker:
             (self._to_settle if unwanted else kept).append(delivery)
         self._waiting = kept
 
-    def _on_disconnected(self, event: Disconnected) -> None:
-        """Work in hand goes to other workers; what is training goes on, and its result is sent when that can be."""
+    def _on_disconnected(self, reason: str) -> None:
+        """Work in hand goes to other workers; what is training goes on, its result is sent later."""
         self._connected = False
-        self._say(f"disconnected: {event.reason}; trying again, trainings go on")
+        self._say(f"disconnected: {reason}; trying again, trainings go on")
         self._waiting.clear()
         self._to_settle.clear()
+        self._outbox.lose_deliveries()
         for attempt in list(self._attempts.values()):
             attempt.delivery = None
             if attempt.handle is None:
                 self._drop(attempt)
-        for sent in self._unconfirmed.values():
-            sent.delivery = None
 
-    # -- one point ----------------------------------------------------------------------------------------------
+    def _on_connected(self) -> None:
+        if not self._connected:
+            self._say("connected again")
+        self._connected = True
+        self._credit = _UNKNOWN
+        self._hello()
+
+    # --- one point ---
 
     def _fill(self) -> None:
         """Gives waiting points to free slots."""
-        while self._waiting and self._free and not self._signals:
+        while self._waiting and self._free and not self._signals.number:
             delivery = self._waiting.popleft()
             work = delivery.message
-            self._serial += 1
-            folder = (
-                f"{self._settings.points}/{work.point}/attempt-{work.attempt}-{os.getpid()}-{self._serial}"
-            )
-            attempt = _Attempt(work, self._free.pop(), delivery, AttemptFolder(folder))
-            if attempt.key in self._attempts:  # the very same message twice in one batch
-                self._free.append(attempt.slot)
-                self._attach(self._attempts[attempt.key], delivery)
+            if (twin := self._attempts.get(key_of(work))) is not None:  # the same message twice in one batch
+                self._attach(twin, delivery)
                 continue
-            self._attempts[attempt.key] = attempt
+            self._serial += 1
+            name = f"attempt-{work.attempt}-{os.getpid()}-{self._serial}"
+            folder = AttemptFolder(f"{self._settings.points}/{work.point}/{name}")
+            attempt = _Attempt(work, self._free.pop(), folder, delivery)
+            self._attempts[key_of(work)] = attempt
             if self._pace.short:
                 self._train(attempt)
             else:
                 self._lease(attempt)
-        if self._waiting and not self._pace.short:
+        if not self._pace.short:
             self._give_back_waiting()
 
     def _lease(self, attempt: _Attempt) -> None:
         attempt.leased = True
-        work = attempt.work
-        event = Started(**self._envelope(work.run), point=work.point, attempt=work.attempt, slot=attempt.slot)
-        self._transport.publish(event, attempt)
+        self._outbox.started(attempt.work, attempt.slot, attempt)
 
     def _train(self, attempt: _Attempt) -> None:
         work = attempt.work
@@ -504,30 +376,19 @@ class Worker:
             self._selector.register(fd, selectors.EVENT_READ, attempt)
 
     def _look_at(self, attempt: _Attempt) -> None:
-        if attempt.handle is None or self._attempts.get(attempt.key) is not attempt:
+        if attempt.handle is None or self._attempts.get(key_of(attempt.work)) is not attempt:
             return
         outcome = attempt.handle.poll(time.monotonic())
         if outcome is not None:
-            self._finish(attempt, _as_asked(attempt, outcome))
+            self._finish(attempt, attempt.judge(outcome))
 
     def _finish(self, attempt: _Attempt, outcome: Outcome) -> None:
-        """Sends the result: by way of the spool, unless the broker still holds the work."""
+        """Frees the slot and sends the result."""
+        work, failure, handle = attempt.work, outcome.failure, attempt.handle
         duration_s = time.monotonic() - attempt.began if attempt.began else 0.0
-        work, failure = attempt.work, outcome.failure
-        if attempt.handle is not None:
+        if handle is not None:
             self._pass_on_reports(attempt)
             self._pace.ended(duration_s)
-        result = Result(
-            **self._envelope(work.run),
-            point=work.point,
-            attempt=work.attempt,
-            slot=attempt.slot,
-            metrics=None if outcome.metrics is None else dict(outcome.metrics),
-            failure=failure,
-            started_at=attempt.started_at or time.time(),
-            duration_s=duration_s,
-            log=attempt.handle.log_tail()[-MAX_LOG_CHARS:] if failure and attempt.handle else "",
-        )
         self._drop(attempt)
         if failure is None:
             self._tally.done += 1
@@ -536,49 +397,33 @@ class Worker:
             self._say(
                 f"point {work.point} failed: {failure.kind} (attempt {work.attempt}): {failure.message}"
             )
-        sent = _Unconfirmed(attempt.key, attempt.delivery)
-        if attempt.delivery is None:
-            try:
-                sent.spooled = self._spool.keep(result)
-            except OSError as exc:
-                self._say(f"warning: point {work.point}: its result cannot be written to the spool: {exc}")
-        self._send_result(result, sent)
-
-    def _send_result(self, result: Result, sent: _Unconfirmed) -> None:
-        self._unconfirmed[sent.key] = sent
-        try:
-            self._transport.publish(result, sent)
-        except MalformedMessage as exc:
-            failure = FailureInfo(kind="error", message=f"its result cannot be sent: {exc}")
-            self._transport.publish(
-                result.model_copy(update={"metrics": None, "failure": failure, "log": ""}), sent
-            )
+        self._outbox.result(
+            work,
+            attempt.delivery,
+            slot=attempt.slot,
+            metrics=outcome.metrics,
+            failure=failure,
+            started_at=attempt.started_at or time.time(),
+            duration_s=duration_s,
+            log=handle.log_tail()[-MAX_LOG_CHARS:] if failure and handle else "",
+        )
 
     def _drop(self, attempt: _Attempt) -> None:
         """Frees an attempt's slot."""
         for fd in attempt.fds:
             self._selector.unregister(fd)
-        attempt.fds = ()
         attempt.folder.remove()
-        del self._attempts[attempt.key]
+        del self._attempts[key_of(attempt.work)]
         self._free.append(attempt.slot)
 
     def _pass_on_reports(self, attempt: _Attempt) -> None:
         had = attempt.folder.bad_reports
         for line in attempt.folder.new_reports():
-            self._publish(
-                Report(
-                    **self._envelope(attempt.work.run),
-                    point=attempt.work.point,
-                    attempt=attempt.work.attempt,
-                    step=line.step,
-                    metrics=line.metrics,
-                )
-            )
+            self._outbox.report(attempt.work, line)
         if attempt.folder.bad_reports and not had:
             self._say(f"warning: point {attempt.work.point}: a report that cannot be read is left out")
 
-    # -- from time to time --------------------------------------------------------------------------------------
+    # --- from time to time ---
 
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK_S
@@ -587,15 +432,14 @@ class Worker:
             self._reports_at = now + REPORTS_S
         for attempt in list(self._attempts.values()):
             if attempt.handle is not None:
-                self._watch(attempt, now)
-                if with_reports and attempt.key in self._attempts:
+                if with_reports:
                     self._pass_on_reports(attempt)
+                self._watch(attempt, attempt.handle, now)
         if self._show is not None:
             self._show(self.snapshot(now))
 
-    def _watch(self, attempt: _Attempt, now: float) -> None:
+    def _watch(self, attempt: _Attempt, handle: Handle, now: float) -> None:
         """Sees to an attempt's limits of time."""
-        assert attempt.handle is not None  # noqa: S101 - as its caller has seen
         timeout_s = attempt.work.timeout_s
         running_s = now - attempt.began
         if running_s > OVERRUN_S and not attempt.leased:
@@ -608,41 +452,24 @@ class Worker:
             elif attempt.kill_by is not None and now >= attempt.kill_by:
                 attempt.ending = attempt.asked
             if attempt.ending is not None:
-                attempt.handle.stop()
+                handle.stop()
         self._look_at(attempt)
-
-    def _give_back_waiting(self) -> None:
-        if self._waiting and self._connected:
-            self._set_credit()
-            self._transport.release(list(self._waiting))
-            self._waiting.clear()
 
     def _beat(self, now: float) -> None:
         self._beat_at = now + self._settings.heartbeat_s
         running: dict[str, list[tuple[int, int]]] = {}
-        for attempt in self._attempts.values():
-            if attempt.handle is not None:
-                running.setdefault(attempt.work.run, []).append((attempt.work.point, attempt.work.attempt))
-        for run, listed in (running or {self._run: []}).items():
-            self._publish(
-                Heartbeat(
-                    **self._envelope(run),
-                    running=listed,
-                    slots=self._settings.slots,
-                    spooled=len(self._spool),
-                )
-            )
+        for run, point, attempt in self._training():
+            running.setdefault(run, []).append((point, attempt))
+        self._outbox.heartbeats(running)
 
     def _hello(self) -> None:
-        running = [(a.work.point, a.work.attempt) for a in self._attempts.values() if a.handle is not None]
-        self._publish(
-            Hello(**self._envelope(), host=self._settings.host, slots=self._settings.slots, running=running)
-        )
+        self._outbox.hello([(point, attempt) for _, point, attempt in self._training()])
 
-    # -- small things -------------------------------------------------------------------------------------------
+    def _training(self) -> Iterator[Key]:
+        return (key for key, attempt in self._attempts.items() if attempt.handle is not None)
 
     def snapshot(self, now: float) -> Snapshot:
-        """How the worker stands."""
+        """How the worker stands, at a monotonic time."""
         status = self._transport.status()
         return Snapshot(
             busy=len(self._attempts),
@@ -650,56 +477,44 @@ class Worker:
             done=self._tally.done,
             failed=self._tally.failed,
             per_hour=self._tally.per_hour(now),
-            spooled=len(self._spool),
+            spooled=self._outbox.spooled,
             connected=status.connected,
-            detail=f"blocked: {status.blocked}" if status.blocked else status.detail,
-            draining=self._signals > 0,
+            blocked=status.blocked,
+            draining=self._signals.number > 0,
         )
 
+    # --- work in hand ---
+
     def _set_credit(self) -> None:
-        """Says how many unsettled deliveries may be here; a busy slot whose delivery is settled attracts none."""
-        if self._signals:
+        """Says how many unsettled deliveries may be here; a slot that is busy attracts no more."""
+        if self._signals.number:
             wanted = 0
         elif self._pace.short:
             wanted = self._settings.slots + self._pace.ahead
         else:
-            unsettled = sum(delivery is not None for delivery in self._deliveries())
+            unsettled = sum(1 for _ in self._deliveries())
             wanted = len(self._free) - len(self._waiting) + unsettled
         if wanted != self._credit and self._connected:
             self._credit = wanted
             self._transport.set_credit(wanted)
 
-    def _deliveries(self) -> Iterable[Delivery[Work] | None]:
+    def _deliveries(self) -> Iterator[Delivery[Work]]:
+        """Every unsettled one."""
         yield from self._waiting
-        yield from (attempt.delivery for attempt in self._attempts.values())
-        yield from (sent.delivery for sent in self._unconfirmed.values())
+        for attempt in self._attempts.values():
+            if attempt.delivery is not None:
+                yield attempt.delivery
+        yield from self._outbox.deliveries()
+
+    def _give_back_waiting(self) -> None:
+        if self._waiting:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._set_credit()  # first, or they would come again at once
+            if self._connected:
+                self._transport.release(waiting)
 
     def _settle(self) -> None:
         if self._to_settle:
             self._transport.settle(self._to_settle)
             self._to_settle = []
-
-    def _publish(self, event: Hello | Heartbeat | Report | Bye) -> None:
-        with contextlib.suppress(MalformedMessage):
-            self._transport.publish(event)
-
-    def _envelope(self, run: str | None = None) -> dict[str, Any]:
-        return {
-            "experiment": self._settings.experiment,
-            "run": run or self._run,
-            "worker": self._settings.id,
-            "at": time.time(),
-        }
-
-
-def _as_asked(attempt: _Attempt, outcome: Outcome) -> Outcome:
-    """A training that was ended has the failure it was ended with, unless it had finished before it noticed."""
-    if attempt.ending is not None:
-        return Outcome(failure=attempt.ending)
-    if attempt.asked is not None and outcome.failure is not None:
-        return Outcome(failure=attempt.asked)
-    return outcome
-
-
-def _results(n: int) -> str:
-    return "result stays" if n == 1 else "results stay"

@@ -1,9 +1,9 @@
 """The main program of a child process that runs the user's training function.
 
-Standard library only, Python 3.9 or later: it runs in the user's interpreter, which sees `hpo_steer` and nothing
-else of ours. A worker starts it as ``python -c BOOTSTRAP LINK SETUP``. It reads one JSON request a line from an
-inherited socket, and answers each with a line, ``{"metrics": {...}}`` or ``{"failure": {"kind": ..., "message":
-...}}``. What the training prints goes to the log, never to that socket.
+Standard library only, Python 3.9 or later: it runs in the user's interpreter, which sees `hpo_steer` and
+nothing else of ours. A worker starts it as ``python -c BOOTSTRAP LINK SETUP``. It reads one JSON request a
+line from an inherited socket, and answers each with a line, ``{"metrics": {...}}`` or ``{"failure": {"kind":
+..., "message": ...}}``. What the training prints goes to the log, never to that socket.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
                 return
 
 
-def check_metrics(value: Any, objectives: Sequence[str], who: str) -> Answer:
+def check_metrics(value: Any, objectives: Sequence[str], who: str) -> Answer:  # noqa: PLR0911 - a list of rules
     """Reads what a training returned.
 
     Args:
@@ -69,8 +69,8 @@ def check_metrics(value: Any, objectives: Sequence[str], who: str) -> Answer:
         who: what returned it, such as ``train()``.
 
     Returns:
-        ``{"metrics": ...}``; or a failure: ``invalid`` for an objective that is not finite, else ``error``. Other
-        metrics that are not finite numbers are left out, with a line on stderr.
+        ``{"metrics": ...}``; or a failure: ``invalid`` for an objective that is not finite, else ``error``.
+        Other metrics that are not finite numbers are left out, with a line on stderr.
     """
     if not isinstance(value, dict):
         number = _number(value)
@@ -153,7 +153,7 @@ def _evaluate(
     who = setup["name"] + "()"
     try:
         if function is None:
-            raise broken or RuntimeError("nothing was loaded")
+            raise broken or RuntimeError("nothing was loaded")  # noqa: TRY301
         value = function(request["params"])
         if training.stopped_in(folder):
             return failure("pruned", "steering has ended this attempt")
@@ -232,7 +232,7 @@ def _readable_log() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        try:  # noqa: SIM105 - contextlib is not needed otherwise
             stream.flush()
         except (AttributeError, OSError, ValueError):  # closed or replaced by the training
             pass

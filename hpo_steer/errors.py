@@ -16,6 +16,7 @@ Standard library only and Python 3.9 syntax: this file is also imported inside u
     ├── OutsideSpace             parameters that are no point of the search space; the point is refused
     ├── StoreError               the store failed; the experiment stops, and resumes when started again
     │   ├── StoreVersion         the store was written by a newer hpo-steer; nothing is touched
+    │   ├── StoreDamaged         the database is damaged, or none of ours; nothing is touched
     │   └── LockLost             another steering took over; this one stops without writing
     ├── TransportError           messages cannot travel; retried with back-off
     │   └── MalformedMessage     one message is no message of ours; it goes to the dead letters
@@ -116,6 +117,10 @@ class StoreError(HpoSteerError):
 
 class StoreVersion(StoreError, UserError):
     """The store was written by a newer hpo-steer, or is no store at all."""
+
+
+class StoreDamaged(StoreError, UserError):
+    """The database is damaged, or none of ours; nothing in it was changed."""
 
 
 class LockLost(StoreError):

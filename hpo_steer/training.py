@@ -1,10 +1,10 @@
 """What a training can say and ask while it runs: report a metric, find its checkpoints, know its point.
 
-Standard library only, Python 3.9 or later. Run by hand, outside any attempt, the functions do no harm: `report` does
-nothing, `checkpoint_dir` is a temporary folder, and `point` has the id -1.
+Standard library only, Python 3.9 or later. Run by hand, outside any attempt, the functions do no harm:
+`report` does nothing, `checkpoint_dir` is a temporary folder, and `point` has the id -1.
 
-A worker and its trainings meet in the attempt's folder, which the environment variable `HPO_STEER_ATTEMPT_DIR`
-names (so it works in subprocesses of the training too):
+A worker and its trainings meet in the attempt's folder, which the environment variable
+`HPO_STEER_ATTEMPT_DIR` names (so it works in subprocesses of the training too):
 
 - ``reports.jsonl``: a line for each `report`, ``{"step": 3, "metrics": {"loss": 0.2}}``;
 - ``stop``: there once steering has ended the attempt; its text is the reason;
@@ -85,8 +85,9 @@ def report(step: int, **metrics: Any) -> None:
 def checkpoint_dir() -> Path:
     """The folder for this point's checkpoints, made if need be.
 
-    A later attempt at the same point on this machine (or on a shared file system) finds what earlier ones left.
-    Nobody deletes it. Write files under another name first and rename them, as an attempt may end at any moment.
+    A later attempt at the same point on this machine (or on a shared file system) finds what earlier ones
+    left. Nobody deletes it. Write files under another name first and rename them, as an attempt may end at
+    any moment.
     """
     from pathlib import Path  # here, as a child's start should be quick
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hpo_steer.errors import MissingExtra, UserError
-from steering.run_view import RunView, timestamp
+from steering.run_view import RunView, finite, timestamp
 
 if TYPE_CHECKING:
     from steering.store.base import PointRecord
@@ -123,8 +123,6 @@ def _csv(stream: TextIO, columns: list[str], rows: list[Row]) -> None:
 
 
 def _json(stream: TextIO, _columns: list[str], rows: list[Row]) -> None:
-    from steering.commands.options import finite
-
     json.dump(finite(rows), stream, indent=1, ensure_ascii=False, allow_nan=False)
     stream.write("\n")
 
@@ -151,7 +149,9 @@ def _array(arrow: Any, values: list[Any]) -> Any:
     """A column of one type: where a parameter's choices are of several, their JSON texts."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float}:
-        return arrow.array(values, type=arrow.float64() if float in kinds else arrow.int64() if kinds else None)
+        return arrow.array(
+            values, type=arrow.float64() if float in kinds else arrow.int64() if kinds else None
+        )
     if len(kinds) == 1:
         return arrow.array(values)
     return arrow.array([None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values])

@@ -242,7 +242,7 @@ class SteeringLoop:
             self._transport.control(message)
         self._controls = []
         if self._publish and not self._holding:
-            waiting = [p for n, p in self._publish.items() if self.book.get(n) is p and p.state == "queued"]
+            waiting = [p for n, p in sorted(self._publish.items()) if self.book.get(n) is p and p.state == "queued"]
             self._publish = {}
             now = self._clock.monotonic()
             for point in waiting:

@@ -239,6 +239,17 @@ def point_json(point: PointRecord) -> dict[str, Any]:
     }
 
 
+def finite(data: Any) -> Any:
+    """The data with None in place of NaN and infinities."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(value) for value in data]
+    return data
+
+
 # ---------------------------------------------------------------- finding a run
 
 
@@ -265,7 +276,9 @@ def open_view(run: str | None = None, *, config: Path | None = None, store: Path
         opened.close()
 
 
-def _located(run: str | None, config: Path | None, store: Path) -> tuple[Path, str, StoreLocation, Path | None]:
+def _located(
+    run: str | None, config: Path | None, store: Path
+) -> tuple[Path, str, StoreLocation, Path | None]:
     from steering.store.opening import StoreLocation
 
     if config is not None:

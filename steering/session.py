@@ -120,9 +120,9 @@ class Session:
             hosts.open()
             store = _store(config, folder, fresh=fresh, notify=notify)
             cleanup.insert(0, lambda: store.close())
+            store.lock(_owner())
             known = store.run()
             before = _resume(store, known, experiment, folder, extend=extend)
-            store.lock(_owner())
             run = known.run if known else uuid.uuid4().hex
             transport = steering_end(
                 broker_settings(experiment.broker, config.folder),

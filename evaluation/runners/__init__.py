@@ -1,1 +1,1 @@
-"""What a worker can run: the user's function, or a command. A new kind is one file here and a line in `make_runner`."""
+"""What a worker runs: a function or a command. A new kind is one file, and a line in `make_runner`."""

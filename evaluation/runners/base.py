@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evaluation.attempt import AttemptFolder
 from hpo_steer.child import clean
 from hpo_steer.messages import FailureInfo, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from evaluation.attempt import AttemptFolder
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Handle(ABC):
 
     @abstractmethod
     def fds(self) -> tuple[int, ...]:
-        """Descriptors; when one is readable `poll` may have news. They stay the same until it has an outcome."""
+        """Descriptors; when one is readable `poll` may have news. They stay the same to the end."""
 
     @abstractmethod
     def poll(self, now: float) -> Outcome | None:
@@ -86,9 +89,10 @@ class Runner(ABC):
             OSError: the process cannot be started.
         """
 
-    def warm(self, slots: int) -> None:
+    def warm(self, slots: int) -> None:  # noqa: B027 - not all can
         """Prepares for attempts in that many slots, where that saves time."""
 
+    @abstractmethod
     def close(self) -> None:
         """Ends every process; spent and running handles are void."""
 

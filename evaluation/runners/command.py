@@ -1,4 +1,4 @@
-"""Runs the user's command for each point, and reads its metrics from a file or from its last line of output."""
+"""Runs a command for each point, and reads its metrics from a file or from its last line of output."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evaluation.attempt import log_tail
+from evaluation.attempt import log_tail, remove_if_empty
 from evaluation.process import ProcessGroup, Surroundings, died
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import check_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 INPUT, OUTPUT = "input", "output"
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
@@ -25,12 +27,12 @@ class CommandRunner(Runner):
     """Runs a command.
 
     Args:
-        command: the program and its arguments, with ``{name}`` for parameters, ``{input}`` and ``{output}`` for the
-            JSON files of the point and of its metrics.
+        command: the program and its arguments, with ``{name}`` for parameters, ``{input}`` and ``{output}``
+            for the JSON files of the point and of its metrics.
         around: the processes' surroundings.
         objectives: metrics that the command must give.
-        parameters: names that the search space knows; one that a point lacks (it is switched off) becomes an empty
-            text. Other braces are left alone.
+        parameters: names that the search space knows; one that a point lacks (it is switched off) becomes an
+            empty text. Other braces are left alone.
     """
 
     def __init__(
@@ -171,8 +173,7 @@ class _Running(Handle):
             self._read()
             os.close(self._pipe)
             os.close(self._log_fd)
-            if self._task.log.stat().st_size == 0:
-                self._task.log.unlink(missing_ok=True)
+            remove_if_empty(self._task.log)
         self._runner.ended(self)
         return code
 

@@ -8,14 +8,17 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evaluation.attempt import log_tail, point_of
+from evaluation.attempt import log_tail, point_of, remove_if_empty
 from evaluation.process import ProcessGroup, Surroundings, died
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import BOOTSTRAP
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _MAX_ANSWER = 8_000_000
 _MAX_REQUEST = 65_536
@@ -64,21 +67,17 @@ class FunctionRunner(Runner):
         self._target, self._around, self._logs = target, around, logs
         self._warm: dict[int, _Child] = {}
         self._dying: list[_Child] = []
-        self._running: set[_OneShot] = set()
+        self._running: dict[int, _Child] = {}
 
     def start(self, task: Task) -> Handle:
         """Starts an attempt; raises as `Runner.start`."""
         if self._target.reuse:
             return self._start_warm(task)
         child = _Child(self._target, self._around, task.log, once=True, slot=task.slot)
-        try:
+        self._running[task.slot] = child
+        with contextlib.suppress(OSError):  # it has died already, which the first poll finds
             child.send(_request(task))
-        except OSError:  # it has died already, which the first poll finds
-            pass
-        handle = _OneShot(child, task.log)
-        self._running.add(handle)
-        handle.on_end = self._running.discard
-        return handle
+        return _OneShot(self, child, task)
 
     def warm(self, slots: int) -> None:
         """Starts a child for each slot, if they are used again."""
@@ -88,11 +87,18 @@ class FunctionRunner(Runner):
 
     def close(self) -> None:
         """Ends every child."""
-        for child in (*self._warm.values(), *self._dying, *(h.child for h in self._running)):
+        children = (*self._warm.values(), *self._dying, *self._running.values())
+        for child in children:
             child.group.kill()
+        for child in children:
             child.end()
         self._warm.clear()
         self._dying.clear()
+        self._running.clear()
+
+    def ended(self, slot: int) -> None:
+        """The child of one attempt has been reaped."""
+        self._running.pop(slot, None)
 
     def retire(self, child: _Child, slot: int) -> None:
         """Ends a warm child; the slot's next attempt gets a new one."""
@@ -192,55 +198,51 @@ class _Child:
         """Reaps a child that has ended or has been killed."""
         code = self.group.reap()
         self.socket.close()
-        if self.log_fd >= 0:
-            os.close(self.log_fd)
-            self.log_fd = -1
-        if self.log.stat().st_size == 0:
-            self.log.unlink(missing_ok=True)
+        os.close(self.log_fd)
+        remove_if_empty(self.log)
         return code
 
 
 class _OneShot(Handle):
     """An attempt with a child of its own."""
 
-    def __init__(self, child: _Child, log: Path) -> None:
-        self.child, self._log = child, log
+    def __init__(self, runner: FunctionRunner, child: _Child, task: Task) -> None:
+        self._runner, self._child, self._task = runner, child, task
         self._answer: bytes | None = None
         self._leave_by = 0.0
-        self.on_end = lambda handle: None
 
     @property
     def pid(self) -> int:
-        return self.child.group.pid
+        return self._child.group.pid
 
     def fds(self) -> tuple[int, ...]:
-        return self.child.fds()
+        return self._child.fds()
 
     def poll(self, now: float) -> Outcome | None:
-        group = self.child.group
+        group = self._child.group
         exited = group.exited()  # looked at first: what the child said before is then there to read
         if self._answer is None:
-            self._answer = self.child.receive()
+            self._answer = self._child.receive()
             self._leave_by = now + _EXIT_GRACE_S
         if not exited:
             if self._answer is not None and now >= self._leave_by:
                 group.kill()
             group.tick(now)
             return None
-        self.on_end(self)
-        code = self.child.end()
+        self._runner.ended(self._task.slot)
+        code = self._child.end()
         if self._answer is None:
             return failed("error", f"the training {died(code, 'before it returned')}")
         return read_answer(json.loads(self._answer))
 
     def stop(self) -> None:
-        self.child.group.terminate()
+        self._child.group.terminate()
 
     def kill(self) -> None:
-        self.child.group.kill()
+        self._child.group.kill()
 
     def log_tail(self) -> str:
-        return log_tail(self._log)
+        return log_tail(self._task.log)
 
 
 class _Warm(Handle):
@@ -249,6 +251,7 @@ class _Warm(Handle):
     def __init__(self, runner: FunctionRunner, child: _Child, task: Task) -> None:
         self._runner, self._child, self._task = runner, child, task
         self._began = time.monotonic()
+        self._told_to_end = False
         self._log_start = os.fstat(child.log_fd).st_size
         if self._log_start > _MAX_SLOT_LOG:
             os.truncate(child.log, 0)
@@ -277,14 +280,16 @@ class _Warm(Handle):
         kind = outcome.failure.kind if outcome.failure else None
         if kind or now - self._began > _KEPT_LOG_S:
             self._keep_log()
-        if kind and kind != "invalid":
+        if self._told_to_end or (kind and kind != "invalid"):
             self._runner.retire(child, self._task.slot)
         return outcome
 
     def stop(self) -> None:
+        self._told_to_end = True
         self._child.group.terminate()
 
     def kill(self) -> None:
+        self._told_to_end = True
         self._child.group.kill()
 
     def log_tail(self) -> str:

@@ -12,7 +12,6 @@ Run it with pytest. It draws no network, no files and no clock; each test makes 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -22,6 +21,8 @@ from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.space import SearchSpace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from hpo_steer.space import Params
 
 SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {

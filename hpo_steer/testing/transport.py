@@ -11,14 +11,16 @@ from __future__ import annotations
 import select
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hpo_steer.messages import Cancel, Event, Hello, Message, Report, Result, Stop, Work
 from hpo_steer.transport.admission import ANY_RUN
 from hpo_steer.transport.base import Confirmed, Delivery, SteeringEnd, WorkerEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 RUN = "run-1"
 _PATIENCE_S = 15.0

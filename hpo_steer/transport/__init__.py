@@ -7,14 +7,18 @@ class in `tests/contract/test_transports.py`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpo_steer.errors import BrokerError
 from hpo_steer.transport.admission import ANY_RUN
-from hpo_steer.transport.base import SteeringEnd, WorkerEnd
 from hpo_steer.transport.local import ADDRESS, LocalSteeringEnd, LocalWorkerEnd
 from hpo_steer.transport.settings import LOCAL, BrokerSettings, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hpo_steer.transport.base import SteeringEnd, WorkerEnd
 
 __all__ = ["ADDRESS", "ANY_RUN", "LOCAL", "BrokerSettings", "redact", "steering_end", "worker_end"]
 

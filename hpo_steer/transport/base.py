@@ -12,11 +12,13 @@ worker's connection ends goes to another worker. The same holds for events and s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from hpo_steer.messages import Control, Event, Message, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 M = TypeVar("M", bound=Message)
 

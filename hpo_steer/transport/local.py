@@ -7,23 +7,17 @@ work again; and a worker's event counts as confirmed only once steering has sett
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import socket
 import tempfile
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
 from hpo_steer.errors import BrokerError, MalformedMessage, TransportError
-from hpo_steer.messages import MAX_BYTES, Control, Event, Work
-from hpo_steer.transport.admission import admit_control, admit_event, admit_work, encode
+from hpo_steer.transport.admission import admit_control, admit_work, encode
 from hpo_steer.transport.base import (
     Confirmed,
     Delivery,
@@ -35,46 +29,18 @@ from hpo_steer.transport.base import (
     WorkerIncoming,
 )
 from hpo_steer.transport.inbox import Inbox
+from hpo_steer.transport.local_exchange import DeadLetters, Exchange
 from hpo_steer.transport.local_wire import Kind, Wire, WireThread, pack_numbers, unpack_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hpo_steer.messages import Control, Event, Work
 
 ADDRESS = "HPO_STEER_LOCAL"
 """The environment variable that tells a worker the path of steering's socket."""
-DEAD_LETTERS = "dead-letters.jsonl"
 _CLOSE_S = 5.0
 _LONGEST_SOCKET_PATH = 100
-
-
-@dataclass(eq=False)
-class _Job:
-    """Work on its way.
-
-    Attributes:
-        body: the message.
-        redelivered: it was in a worker's hands before.
-    """
-
-    body: bytes
-    redelivered: bool = False
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A connected worker.
-
-    Attributes:
-        wire: the way to it.
-        credit: how many jobs it may hold.
-        in_hand: those it holds, by the number of the delivery.
-    """
-
-    wire: Wire
-    credit: int = 0
-    in_hand: dict[int, _Job] = field(default_factory=dict)
-
-    @property
-    def free(self) -> bool:
-        """Whether it takes one more."""
-        return len(self.in_hand) < self.credit
 
 
 class LocalSteeringEnd(SteeringEnd):
@@ -88,7 +54,7 @@ class LocalSteeringEnd(SteeringEnd):
 
     def __init__(self, experiment: str, run: str, folder: Path | None = None) -> None:
         self._inbox: Inbox[SteeringIncoming] = Inbox()
-        self._exchange = _Exchange(experiment, run, self._inbox, _DeadLetters(folder))
+        self._exchange = Exchange(experiment, run, self._inbox, DeadLetters(folder))
         self._folder: Path | None = None
         self._listener: socket.socket | None = None
         self._closed = False
@@ -182,6 +148,7 @@ class LocalWorkerEnd(WorkerEnd):
             sock.connect(self._address)
         except OSError as exc:
             sock.close()
+            self.close()
             raise BrokerError(
                 f"no steering process at {self._address}: {exc.strerror}. It has ended, or {ADDRESS} is stale"
             ) from exc
@@ -227,134 +194,6 @@ class LocalWorkerEnd(WorkerEnd):
             self._line.quiet.wait(_CLOSE_S)
         self._line.end()
         self._inbox.close()
-
-
-class _Exchange(WireThread):
-    """The queue of work, the workers, and the way of their events to steering; all in its own thread."""
-
-    def __init__(
-        self, experiment: str, run: str, inbox: Inbox[SteeringIncoming], dead_letters: _DeadLetters
-    ) -> None:
-        super().__init__("hpo-steer local transport")
-        self._experiment, self._run_id = experiment, run
-        self._inbox = inbox
-        self._dead_letters = dead_letters
-        self._queue: deque[_Job] = deque()
-        self._numbers = 0
-        self.workers: dict[Wire, _Worker] = {}
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that no worker holds; from any thread."""
-        return len(self._queue)
-
-    def wait_for(self, function: Callable[..., None], *args: object) -> None:
-        """Runs a method in the thread and waits for it; from another thread."""
-        done = threading.Event()
-        self.call(function, *args)
-        self.call(done.set)
-        if not done.wait(_CLOSE_S):
-            raise TransportError("the local transport does not answer")
-
-    def enqueue(self, bodies: Sequence[bytes]) -> None:
-        self._queue.extend(_Job(body) for body in bodies)
-
-    def discard(self) -> None:
-        self._queue.clear()
-
-    def confirm(self, tags: Sequence[object]) -> None:
-        numbers: dict[Wire, list[int]] = {}
-        for tag in tags:
-            match tag:
-                case (Wire() as wire, int(number)) if number:
-                    numbers.setdefault(wire, []).append(number)
-        for wire, listed in numbers.items():
-            if wire in self.workers:
-                self.put(wire, Kind.CONFIRM, 0, pack_numbers(listed))
-
-    def bury_event(self, delivery: Delivery[Event], reason: str) -> None:
-        self._dead_letters.write("events", delivery.message.encoded(), reason)
-        self.confirm([delivery.tag])
-
-    def tell_all(self, body: bytes) -> None:
-        for wire in self.workers:
-            self.put(wire, Kind.CONTROL, 0, body)
-
-    def hang_up(self, listener: socket.socket) -> None:
-        """Sends what is still to be sent, for a while, and closes everything."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(listener)
-        listener.close()
-        deadline = time.monotonic() + 1.0
-        for wire in list(self.workers):
-            with contextlib.suppress(OSError):
-                wire.sock.settimeout(max(0.01, deadline - time.monotonic()))
-                wire.flush()
-            self.drop(wire)
-        self.workers.clear()
-        self._dead_letters.close()
-
-    def on_accept(self, listener: socket.socket) -> None:
-        try:
-            sock, _ = listener.accept()
-        except OSError:
-            return
-        wire = Wire(sock)
-        self.workers[wire] = _Worker(wire)
-        self.serve(wire)
-
-    def on_frame(self, wire: Wire, kind: Kind, number: int, body: bytes) -> None:
-        worker = self.workers[wire]
-        match kind:
-            case Kind.EVENT:
-                self._take_event(wire, number, body)
-            case Kind.CREDIT:
-                worker.credit = number
-            case Kind.SETTLE:
-                for tag in unpack_numbers(body):
-                    worker.in_hand.pop(tag, None)
-            case Kind.RELEASE:
-                jobs = [worker.in_hand.pop(tag, None) for tag in sorted(unpack_numbers(body))]
-                self._put_back([job for job in jobs if job is not None])
-            case Kind.REJECT:
-                job = worker.in_hand.pop(number, None)
-                if job is not None:
-                    self._dead_letters.write("work", job.body, body.decode(errors="replace"))
-            case _:
-                raise MalformedMessage(f"no frame for steering: {kind.name}")
-
-    def on_batch(self) -> None:
-        idle = sorted(
-            (worker for worker in self.workers.values() if worker.free), key=lambda w: len(w.in_hand)
-        )
-        while self._queue and idle:
-            for worker in idle:
-                if self._queue:
-                    self._hand(worker, self._queue.popleft())
-            idle = [worker for worker in idle if worker.free]
-
-    def on_lost(self, wire: Wire, reason: str) -> None:  # noqa: ARG002
-        worker = self.workers.pop(wire)
-        self._put_back(list(worker.in_hand.values()))
-
-    def _take_event(self, wire: Wire, number: int, body: bytes) -> None:
-        try:
-            event = admit_event(body, self._experiment, self._run_id)
-        except MalformedMessage as exc:
-            self._dead_letters.write("events", body, str(exc))
-            self.confirm([(wire, number)])
-        else:
-            self._inbox.put(Delivery(event, (wire, number)))
-
-    def _hand(self, worker: _Worker, job: _Job) -> None:
-        self._numbers += 1
-        worker.in_hand[self._numbers] = job
-        self.put(worker.wire, Kind.WORK_AGAIN if job.redelivered else Kind.WORK, self._numbers, job.body)
-
-    def _put_back(self, jobs: Sequence[_Job]) -> None:
-        for job in jobs:
-            job.redelivered = True
-        self._queue.extendleft(reversed(jobs))
 
 
 class _Line(WireThread):
@@ -422,32 +261,6 @@ class _Line(WireThread):
             self._send(Kind.REJECT, number, str(exc).encode())
         else:
             self._inbox.put(Delivery(work, number, redelivered))
-
-
-class _DeadLetters:
-    """Messages that were of no use, one JSON object a line."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._path = folder / DEAD_LETTERS if folder is not None else None
-        self._file: IO[str] | None = None
-
-    def write(self, queue: str, body: bytes, reason: str) -> None:
-        """Adds a message; where the disk is full it is lost, as nothing may stop for it."""
-        if self._path is None:
-            return
-        text = body[:MAX_BYTES].decode(errors="replace")
-        line = json.dumps({"at": time.time(), "queue": queue, "reason": reason, "body": text})
-        with contextlib.suppress(OSError):
-            if self._file is None:
-                self._file = self._path.open("a", encoding="utf-8")
-            self._file.write(line + "\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            self._file = None
 
 
 def _number(delivery: Delivery[Work]) -> int:

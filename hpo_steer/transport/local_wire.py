@@ -15,11 +15,13 @@ import struct
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import MalformedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 _log = logging.getLogger(__name__)
 _HEADER = struct.Struct(">IBQ")

@@ -8,10 +8,9 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hpo_steer.errors import MalformedMessage, TransportError
 from hpo_steer.messages import MAX_BYTES, Control, Event, Work
@@ -32,7 +31,11 @@ from hpo_steer.transport.rabbitmq_intake import Intake, Tag
 from hpo_steer.transport.rabbitmq_outbox import Care, Outbox, Outgoing
 from hpo_steer.transport.rabbitmq_session import Session
 from hpo_steer.transport.rabbitmq_topology import Topology
-from hpo_steer.transport.settings import BrokerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hpo_steer.transport.settings import BrokerSettings
 
 _CLOSE_S = 5.0
 _COUNT_EVERY_S = 1.0

@@ -6,12 +6,15 @@ import os
 import re
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
 from hpo_steer.errors import BrokerError
-from hpo_steer.transport.settings import BrokerSettings
+
+if TYPE_CHECKING:
+    from hpo_steer.transport.settings import BrokerSettings
 
 _REPLY = re.compile(r"ConnectionClosedByBroker: \((\d+)\) (['\"])(.*)\2", re.DOTALL)
 

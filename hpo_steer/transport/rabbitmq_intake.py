@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from itertools import count, takewhile
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pika.exceptions import AMQPError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 Tag: TypeAlias = tuple[int, int]
 """The connection, counted, and the broker's number for the delivery; void once the connection has changed."""

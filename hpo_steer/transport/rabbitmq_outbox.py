@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pika
 from pika.exceptions import AMQPError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
 
 _WINDOW = 2000
 """Messages that may wait for their confirm at once; more wait here, not in a socket's buffer."""
@@ -139,7 +141,11 @@ class Outbox:
             )
             try:
                 channel.basic_publish(
-                    item.exchange, item.key, item.body, properties, mandatory=not item.exchange
+                    item.exchange,
+                    item.key,
+                    item.body,
+                    properties,
+                    mandatory=item.care is not Care.FLEETING or not item.exchange,
                 )
             except AMQPError:
                 return  # the channel is closing: its end is reported elsewhere, and then all goes again

@@ -14,18 +14,21 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pika
 from pika.adapters.select_connection import IOLoop
 
 from hpo_steer.errors import BrokerError
 from hpo_steer.transport.rabbitmq_errors import explain, refusal
-from hpo_steer.transport.rabbitmq_topology import Topology
-from hpo_steer.transport.settings import BrokerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hpo_steer.transport.rabbitmq_topology import Topology
+    from hpo_steer.transport.settings import BrokerSettings
 
 _log = logging.getLogger(__name__)
 _PIKA_LOG = logging.getLogger("pika")
@@ -84,6 +87,7 @@ class Session:
         self._notes: queue.SimpleQueue[_Opened | _Retrying | BrokerError] = queue.SimpleQueue()
         self._opening = True
         self._pair: _Pair | None = None
+        self._pairs: list[_Pair] = []  # with those that are still saying goodbye
         self._connections = 0
         self._tries = 0
         self._delay_s = _FIRST_DELAY_S
@@ -219,6 +223,7 @@ class Session:
             return
         self._tries += 1
         self._pair = _Pair(self, self._parameters, self._topology, self._loop)
+        self._pairs = [pair for pair in self._pairs if not pair.closed] + [self._pair]
 
     def on_pair(self, publishing: Any, consuming: Any, events: int) -> None:
         """Both channels stand; in the I/O thread."""
@@ -273,23 +278,27 @@ class Session:
         self._stopped = True
         if self._timer is not None:
             self._loop.remove_timeout(self._timer)
-        pair, self._pair = self._pair, None
         self.connected = False
-        if pair is None:
-            self._loop.stop()
-            return
-        pair.end()
-        self._await_goodbye(pair, time.monotonic() + _GOODBYE_S)
+        if self._pair is not None:
+            self._pair.end()
+            self._pair = None
+        self._await_goodbye(time.monotonic() + _GOODBYE_S)
 
-    def _await_goodbye(self, pair: _Pair, deadline: float) -> None:
-        if pair.closed or time.monotonic() > deadline:
+    def _await_goodbye(self, deadline: float) -> None:
+        """Ends the loop once the broker has said goodbye on every connection, for their sockets' sake."""
+        left = [pair for pair in self._pairs if not pair.closed]
+        if not left:
             self._loop.stop()
+        elif time.monotonic() > deadline:
+            for pair in left:
+                pair.abort()
+            self._loop.call_later(0.05, self._loop.stop)
         else:
-            self._loop.call_later(0.005, lambda: self._await_goodbye(pair, deadline))
+            self._loop.call_later(0.005, lambda: self._await_goodbye(deadline))
 
 
 class _Pair:
-    """One try at both connections: reports `on_pair` once, then `on_lost` once, and nothing after `end`."""
+    """One try at both connections: tells `on_pair` once, then `on_lost` once, and nothing after `end`."""
 
     def __init__(
         self, session: Session, parameters: dict[str, Any], topology: Topology, loop: IOLoop
@@ -298,16 +307,9 @@ class _Pair:
         self._ended = False
         self._events: int | None = None
         self._channels: dict[str, Any] = {}
-        self._connections = [
-            pika.SelectConnection(
-                parameters[role],
-                on_open_callback=partial(self._on_open, role),
-                on_open_error_callback=self._on_closed,
-                on_close_callback=self._on_closed,
-                custom_ioloop=loop,
-            )
-            for role in parameters
-        ]
+        self._parameters, self._loop = parameters, loop
+        self._connections: list[Any] = []
+        self._connect("publish")
 
     @property
     def closed(self) -> bool:
@@ -315,10 +317,20 @@ class _Pair:
         return all(connection.is_closed for connection in self._connections)
 
     def end(self) -> None:
-        """Closes both, and reports nothing any more."""
+        """Closes both, and reports nothing any more.
+
+        One that is still opening is closed once it is open, or fails by itself: pika 1.4 stumbles over
+        ending a handshake which fails at that moment.
+        """
         self._ended = True
         for connection in self._connections:
-            if not (connection.is_closing or connection.is_closed):
+            if connection.is_open:
+                connection.close()
+
+    def abort(self) -> None:
+        """Ends a handshake that the broker does not answer; the last resort."""
+        for connection in self._connections:
+            if not (connection.is_open or connection.is_closing or connection.is_closed):
                 connection.close()
 
     def fail(self, error: BaseException) -> None:
@@ -327,10 +339,23 @@ class _Pair:
             self.end()
             self._session.on_lost(error)
 
+    def _connect(self, role: str) -> None:
+        self._connections.append(
+            pika.SelectConnection(
+                self._parameters[role],
+                on_open_callback=partial(self._on_open, role),
+                on_open_error_callback=self._on_closed,
+                on_close_callback=self._on_closed,
+                custom_ioloop=self._loop,
+            )
+        )
+
     def _on_open(self, role: str, connection: Any) -> None:
         if self._ended:
+            connection.close()
             return
         if role == "publish":
+            self._connect("consume")
             connection.add_on_connection_blocked_callback(self._on_blocked)
             connection.add_on_connection_unblocked_callback(lambda _c, _f: self._session.on_blocked(None))
         connection.channel(on_open_callback=partial(self._on_channel, role))

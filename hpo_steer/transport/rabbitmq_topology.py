@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DELIVERY_LIMIT = 100_000
 """How often a message may be handed out in vain before the broker itself puts it to the dead letters.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from hpo_steer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOCAL = "local"
 _SCHEMES = {"amqp": 5672, "amqps": 5671}

@@ -18,7 +18,10 @@ def best(
     n: Annotated[
         int | None,
         typer.Option(
-            "-n", min=1, help="How many at most. [default: 5; of each of several models 1; a front: all]", show_default=False
+            "-n",
+            min=1,
+            help="How many at most. [default: 5; of each of several models 1; a front: all]",
+            show_default=False,
         ),
     ] = None,
     model: Model = None,

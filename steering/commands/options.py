@@ -1,7 +1,6 @@
 """The arguments that commands share, and how they answer."""
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,18 +30,9 @@ def say(text: str) -> None:
 
 def say_json(answer: Any) -> None:
     """Prints an answer for programs; numbers that JSON lacks become null."""
+    from steering.run_view import finite
+
     sys.stdout.write(json.dumps(finite(answer), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def finite(data: Any) -> Any:
-    """The data with None in place of NaN and infinities."""
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, dict):
-        return {key: finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [finite(value) for value in data]
-    return data
 
 
 def show_table(heads: list[str], rows: list[list[str]], *, right: tuple[int, ...] = ()) -> None:
@@ -68,5 +58,7 @@ def show_table(heads: list[str], rows: list[list[str]], *, right: tuple[int, ...
         return
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     for row in [heads, *rows]:
-        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         say("  ".join(cells).rstrip())

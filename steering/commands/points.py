@@ -24,10 +24,14 @@ def points(
     config: Config = None,
     store: StoreFolder = RUNS,
     model: Model = None,
-    state: Annotated[list[State] | None, typer.Option("--state", help="Only points in this state (may be repeated).")] = None,
+    state: Annotated[
+        list[State] | None, typer.Option("--state", help="Only points in this state (may be repeated).")
+    ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="How many at most. [default: 200; with --json all]", show_default=False),
+        typer.Option(
+            "--limit", min=1, help="How many at most. [default: 200; with --json all]", show_default=False
+        ),
     ] = None,
     after: Annotated[int, typer.Option("--after", min=0, help="Only points with an id above this.")] = 0,
     as_json: AsJson = False,
@@ -55,7 +59,9 @@ def points(
     more = limit is None and len(found) > _SHOWN
     found = found[:_SHOWN] if more else found
     heads = ["point", *(["model"] if several else []), "iteration", "state", *names, "time", "parameters"]
-    show_table(heads, [_row(point, names, several=several) for point in found], right=_right(names, several=several))
+    show_table(
+        heads, [_row(point, names, several=several) for point in found], right=_right(names, several=several)
+    )
     if more:
         say(f"… the first {_SHOWN}; go on with --after {found[-1].id}, or --limit N, or --json for all")
 
@@ -69,7 +75,13 @@ def _row(point: Any, names: list[str], *, several: bool) -> list[str]:
     from steering.words import duration, number, params
 
     state = point.state if point.failure is None else point.failure.kind
-    state += " (reused)" if point.duplicate_of is not None else f" (attempt {point.attempts})" if point.attempts > 1 else ""
+    state += (
+        " (reused)"
+        if point.duplicate_of is not None
+        else f" (attempt {point.attempts})"
+        if point.attempts > 1
+        else ""
+    )
     return [
         str(point.id),
         *([point.model] if several else []),

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 _MODELS_SHOWN = 20
 
 
-def status(run: Run = None, config: Config = None, store: StoreFolder = RUNS, as_json: AsJson = False) -> None:
+def status(
+    run: Run = None, config: Config = None, store: StoreFolder = RUNS, as_json: AsJson = False
+) -> None:
     """How a run stands: its state, its points, the best so far.
 
     Example: hpo-steer status digits
@@ -57,7 +59,9 @@ def summary(view: "RunView") -> dict[str, Any]:
         "failed": dict(counts.failed),
         "last_failure": messages[-1] if messages else None,
         "iterations": len(view.iterations),
-        "ask_s": {"last": asks[-1], "median": sorted(asks)[len(asks) // 2], "longest": max(asks)} if asks else None,
+        "ask_s": {"last": asks[-1], "median": sorted(asks)[len(asks) // 2], "longest": max(asks)}
+        if asks
+        else None,
         "best": _best(view, view.best(n=1)),
         "front_size": len(view.best()) if len(view.goals) > 1 else None,
         "models": [_model(view, model.name, model.ended) for model in view.models],
@@ -114,19 +118,23 @@ def _show(answer: dict[str, Any]) -> None:
     if counts["duplicates"]:
         parts.append(plural(counts["duplicates"], "duplicate") + " reused")
     say("  points      " + " · ".join(parts))
-    if answer["last_failure"]:
-        say(f"  last failure  {answer['last_failure'].strip().splitlines()[-1][:160]}")
+    if (answer["last_failure"] or "").strip():
+        say(f"              last: {answer['last_failure'].strip().splitlines()[0][:160]}")
     asks = answer["ask_s"]
     text = plural(answer["iterations"], "iteration")
     if asks:
         text += f" · an ask takes {duration(asks['median'])}, the longest took {duration(asks['longest'])}"
     say(f"  asked       {text}")
-    say(f"  steered for {duration(answer['elapsed_s'])}, since {answer['created_at'][:16].replace('T', ' ')} UTC")
+    say(
+        f"  steered for {duration(answer['elapsed_s'])}, since {answer['created_at'][:16].replace('T', ' ')} UTC"
+    )
     best = answer["best"]
     if best is None:
         say("  best        no result yet")
     elif answer["front_size"] is not None:
-        say(f"  best        {plural(answer['front_size'], 'point')} on the Pareto front: hpo-steer best {answer['name']}")
+        say(
+            f"  best        {plural(answer['front_size'], 'point')} on the Pareto front: hpo-steer best {answer['name']}"
+        )
     else:
         (name, value) = next(iter(best["values"].items()))
         where = f"point {best['id']}, iteration {best['iteration']}"
@@ -152,12 +160,23 @@ def _show_models(answer: dict[str, Any]) -> None:
             str(model["iterations"]),
             f"{model['done']}/{model['points']}",
             str(model["failed"]),
-            *([number(model["best"][name]) if model["best"] else "-" for name in names] if len(names) == 1 else []),
+            *(
+                [number(model["best"][name]) if model["best"] else "-" for name in names]
+                if len(names) == 1
+                else []
+            ),
             model["ended"] or "goes on",
         ]
         for model in shown
     ]
-    heads = ["model", "iterations", "done", "failed", *([f"best {names[0]}"] if len(names) == 1 else []), "state"]
+    heads = [
+        "model",
+        "iterations",
+        "done",
+        "failed",
+        *([f"best {names[0]}"] if len(names) == 1 else []),
+        "state",
+    ]
     say("")
     show_table(heads, rows, right=tuple(range(1, len(heads) - 1)))
     if len(answer["models"]) > len(shown):

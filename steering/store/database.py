@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from hpo_steer.errors import HpoSteerError, StoreError, UserError
+from hpo_steer.errors import HpoSteerError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, Engine, Table
-
-
-class StoreDamaged(StoreError, UserError):
-    """The database is damaged, or none of ours; nothing in it was changed."""
 
 
 class Database(ABC):

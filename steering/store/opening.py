@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo_steer.errors import NoSuchRun, StoreVersion
-from steering.store.database import Database, StoreDamaged
+from hpo_steer.errors import NoSuchRun, RunLocked, StoreDamaged, StoreVersion
+from steering.store.database import Database
 from steering.store.schema import SCHEMA, refuse_newer, schema_version, upgrade
 from steering.store.sql import SqlStore
 
@@ -108,4 +108,16 @@ def _bring_to_schema(database: Database, name: str, *, create: bool, read_only: 
             f"{SCHEMA}); running the experiment again brings it up to date"
         )
     else:
+        _upgrade_alone(database, name)
+
+
+def _upgrade_alone(database: Database, name: str) -> None:
+    if not database.claim():
+        raise RunLocked(
+            f"{name} is being run by an older hpo-steer, and its store {database.where} has to be changed "
+            "for this one: start again when it has ended"
+        )
+    try:
         upgrade(database)
+    finally:
+        database.release()

@@ -13,8 +13,8 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import QueuePool
 
-from hpo_steer.errors import HpoSteerError, RunUnwritable, StoreError
-from steering.store.database import Database, StoreDamaged
+from hpo_steer.errors import HpoSteerError, RunUnwritable, StoreDamaged, StoreError
+from steering.store.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ class Sqlite(Database):
     def writer(self) -> Iterator[Connection]:
         """A connection whose transactions take the write lock when they begin."""
         with self.engine.connect() as connection:
-            yield connection.execution_options(writes=True)
+            yield connection.execution_options(begin="BEGIN IMMEDIATE")
 
     def may_hold_ours(self, connection: Connection) -> bool:
         """A file with other tables in it is somebody else's."""
@@ -100,8 +100,8 @@ class Sqlite(Database):
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if begin := connection.get_execution_options().get("begin", "BEGIN"):
+        connection.exec_driver_sql(begin)
 
 
 class SqliteFile(Sqlite):
@@ -129,7 +129,15 @@ class SqliteFile(Sqlite):
             super().__init__(str(path), uri + ("?mode=ro&immutable=1" if frozen else "?mode=ro"), ())
             return
         _make(path)
-        super().__init__(str(path), uri + "?mode=rw", ("journal_mode = WAL", "synchronous = FULL"))
+        super().__init__(str(path), uri + "?mode=rw", ("synchronous = FULL",))
+
+    @contextmanager
+    def upgrading(self) -> Iterator[Connection]:
+        """Sets WAL mode too, which stays in the file; earlier, it might be somebody else's."""
+        with self.translated(), self.engine.connect() as connection:
+            connection.execution_options(begin=None).exec_driver_sql("PRAGMA journal_mode = WAL")
+        with super().upgrading() as connection:
+            yield connection
 
     def claim(self) -> bool:
         """Locks the lock file."""

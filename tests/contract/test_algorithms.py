@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from algorithms.registry import BUILTIN
 from hpo_steer.algorithm import SearchAlgorithm
-from hpo_steer.objectives import Objective
 from hpo_steer.registry import build
-from hpo_steer.space import SearchSpace
 from hpo_steer.testing.algorithm import AlgorithmContract
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpo_steer.objectives import Objective
+    from hpo_steer.space import SearchSpace
 
 
 class Builtin(AlgorithmContract):
@@ -62,7 +65,7 @@ class TestTpe(Builtin):
 class TestGp(Builtin):
     name = "optuna"
     options: ClassVar[dict[str, Any]] = {"sampler": "gp", "sampler_options": {"n_startup_trials": 4}}
-    spaces = ("floats", "conditional")
+    spaces = ("conditional",)
     rounds = 2
     batch = 4
     finite = False
@@ -93,16 +96,20 @@ class TestMultiObjectiveTpe(Builtin):
 
 class TestQmc(Builtin):
     name = "optuna"
+    rounds = 2
     options: ClassVar[dict[str, Any]] = {"sampler": "qmc"}
 
 
 class TestOptunaRandom(Builtin):
     name = "optuna"
+    rounds = 2
     options: ClassVar[dict[str, Any]] = {"sampler": "random"}
 
 
 class TestNgOpt(Builtin):
     name = "nevergrad"
+    spaces = ("mixed", "conditional")
+    rounds = 2
 
 
 class TestNgCma(Builtin):
@@ -124,12 +131,61 @@ class TestNgPowell(Builtin):
     name = "nevergrad"
     options: ClassVar[dict[str, Any]] = {"optimizer": "Powell"}
     spaces = ("floats", "constrained")
+    rounds = 2
 
 
 class TestNgDiscrete(Builtin):
     name = "nevergrad"
     options: ClassVar[dict[str, Any]] = {"optimizer": "DiscreteOnePlusOne"}
     spaces = ("mixed", "conditional")
+
+
+OPTIMIZERS = [
+    "ASCMADEthird",
+    "AvgRandomSearch",
+    "CSEC",
+    "CauchyOnePlusOne",
+    "Cobyla",
+    "DiscreteLenglerOnePlusOne",
+    "ES",
+    "EDA",
+    "GeneticDE",
+    "HammersleySearch",
+    "IsoEMNA",
+    "LhsDE",
+    "MetaModel",
+    "MiniDE",
+    "NGO",
+    "NGOptRW",
+    "NaiveTBPSA",
+    "NelderMead",
+    "NoisyDE",
+    "OnePlusOne",
+    "ParametrizationDE",
+    "PSO",
+    "QODE",
+    "RealSpacePSO",
+    "ScrHaltonSearch",
+    "SQP",
+    "TBPSA",
+    "TwoPointsDE",
+    "Zero",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_sample_of_the_other_optimisers_of_nevergrad(optimizer: str) -> None:
+    class Sampled(Builtin):
+        name = "nevergrad"
+        options: ClassVar[dict[str, Any]] = {"optimizer": optimizer}
+
+    contract = Sampled()
+    space = contract.space("mixed")
+    history = contract.eventful(contract.new(space), 2)
+    restored = contract.new(space)
+    restored.restore(history)
+    assert contract.eventful(restored, 1, history)[: len(history)] == history
 
 
 def test_the_registry_imports_no_library() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -25,34 +26,29 @@ _numbers = itertools.count()
 class TestMemory(StoreContract):
     @pytest.fixture
     def place(self) -> Place:
-        return Place(lambda name, **options: open_store("memory", name, **options), shared=False)
+        return Place(partial(open_store, "memory"))
 
 
 class TestSqliteFile(SharedStoreContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:
-        return Place(lambda name, **options: open_store(tmp_path / f"räume & 100%?#{name}", name, **options))
+        folder = tmp_path / "räume & 100%?#1"
 
-    def take_over(self, place: Place) -> None:
-        store = place.open("digits", create=False, read_only=True)
-        store.close()
-        with contextlib.closing(sqlite3.connect(self.file)) as connection, connection:
-            connection.execute(TAKE_OVER)
+        def take_over() -> None:
+            with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as connection, connection:
+                connection.execute(TAKE_OVER)
 
-    @pytest.fixture(autouse=True)
-    def _file(self, tmp_path: Path) -> None:
-        self.file = tmp_path / "räume & 100%?#digits" / FILE_NAME
+        return Place(partial(open_store, folder), take_over)
 
 
 @pytest.mark.postgresql
 class TestPostgresql(SharedStoreContract):
     @pytest.fixture
     def place(self, postgresql: PostgresqlServer) -> Place:
-        self.url = postgresql.create_database(f"contract_{next(_numbers)}")
-        self.password = postgresql.password
-        location = StoreLocation(url=self.url, password=postgresql.password)
-        return Place(lambda name, **options: open_store(location, name, **options))
+        url = postgresql.create_database(f"contract_{next(_numbers)}")
 
-    def take_over(self, place: Place) -> None:
-        with psycopg.connect(self.url, password=self.password) as connection:
-            connection.execute(TAKE_OVER)
+        def take_over() -> None:
+            with psycopg.connect(url, password=postgresql.password) as connection:
+                connection.execute(TAKE_OVER)
+
+        return Place(partial(open_store, StoreLocation(url=url, password=postgresql.password)), take_over)

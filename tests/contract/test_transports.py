@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pika
 import pytest
 
-from hpo_steer.testing.transport import RUN, TransportContract, TransportSite
-from hpo_steer.transport import BrokerSettings, steering_end, worker_end
-from hpo_steer.transport.base import SteeringEnd, WorkerEnd
-from hpo_steer.transport.local import DEAD_LETTERS, LocalSteeringEnd, LocalWorkerEnd
+from hpo_steer.errors import BrokerError, ConfigError, MalformedMessage
+from hpo_steer.messages import Result
+from hpo_steer.testing.transport import RUN, Ends, TransportContract, TransportSite, collect
+from hpo_steer.transport import ADDRESS, BrokerSettings, redact, steering_end, worker_end
+from hpo_steer.transport.base import Released, SteeringEnd, WorkerEnd
+from hpo_steer.transport.local import LocalSteeringEnd, LocalWorkerEnd
+from hpo_steer.transport.local_exchange import DEAD_LETTERS
 from hpo_steer.transport.local_wire import Kind, Wire
 from hpo_steer.transport.rabbitmq import RabbitWorkerEnd
-from tests.servers.rabbitmq import RabbitNode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers.rabbitmq import RabbitNode
 
 
 class LocalSite(TransportSite):
@@ -118,6 +125,31 @@ class TestLocal(TransportContract):
     def site(self, tmp_path: Path) -> LocalSite:
         return LocalSite(tmp_path)
 
+    def test_workers_are_released_when_steering_ends(self, ends: Ends) -> None:
+        steering, worker = ends.steering(), ends.worker(1)
+        steering.close()
+        collect(worker, Released, 1)
+        assert not worker.status().connected
+        worker.publish(self.result(ends, 1), token="kept in the spool")
+        worker.close()
+
+    def test_the_socket_is_ours_alone_and_goes_with_steering(self, ends: Ends) -> None:
+        steering = ends.steering()
+        assert isinstance(steering, LocalSteeringEnd)
+        folder = Path(steering.worker_environment[ADDRESS]).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        steering.close()
+        assert not folder.exists()
+
+    def test_a_long_tmpdir_leaves_room_for_the_socket(
+        self, ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        long = tmp_path / ("d" * 120)
+        long.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(long))
+        ends.steering()
+        assert ends.worker().status().connected
+
 
 @pytest.mark.rabbitmq
 class TestRabbitMQ(TransportContract):
@@ -126,3 +158,68 @@ class TestRabbitMQ(TransportContract):
         site = RabbitSite(rabbitmq)
         yield site
         site.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "user", "password", "vhost"),
+    [
+        ("amqp://h", "h", 5672, "guest", None, "/"),
+        ("amqps://h/", "h", 5671, "guest", None, "/"),
+        ("amqps://ann:s%40cret@h:99/a%2Fb", "h", 99, "ann", "s@cret", "a/b"),
+        ("amqp://ann@[::1]:99/v", "::1", 99, "ann", None, "v"),
+    ],
+)
+def test_a_url_is_understood(  # noqa: PLR0917 - a table
+    url: str, host: str, port: int, user: str, password: str | None, vhost: str
+) -> None:
+    settings = BrokerSettings(url)
+    assert (settings.host, settings.port, settings.user) == (host, port, user)
+    assert (settings.password, settings.vhost) == (password, vhost)
+    assert settings.tls == url.startswith("amqps")
+
+
+def test_a_password_is_never_shown() -> None:
+    settings = BrokerSettings("amqp://ann:opensesame@h/v")
+    assert "opensesame" not in repr(settings) + settings.url + redact("amqp://ann:opensesame@h/v")
+    assert settings.url == "amqp://ann@h/v"
+    with pytest.raises(ConfigError) as caught:
+        BrokerSettings("amqp://ann:opensesame@h:port/v")
+    assert "opensesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "rabbit", "http://h", "amqp://", "amqp:///v", "amqp://h:0", "amqp://h?x=1"]
+)
+def test_a_wrong_url_is_an_error_of_the_config(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^broker: "):
+        BrokerSettings(url)
+
+
+def test_a_local_worker_on_its_own_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(ADDRESS, raising=False)
+    with pytest.raises(BrokerError, match="--broker amqps://"):
+        worker_end(BrokerSettings(), "digits")
+    with pytest.raises(BrokerError, match="no steering process"):
+        worker_end(BrokerSettings(), "digits", address=str(tmp_path / "none")).open()
+
+
+def test_a_message_that_nobody_would_take_is_not_sent(tmp_path: Path) -> None:
+    site = LocalSite(tmp_path)
+    steering, worker = site.steering(), site.worker()
+    huge = Result(
+        experiment="digits",
+        run=RUN,
+        worker="w",
+        at=0.0,
+        point=1,
+        attempt=1,
+        metrics={"m" * 1_100_000: 1.0},
+        started_at=0.0,
+        duration_s=0.0,
+    )
+    with pytest.raises(MalformedMessage, match="belong in files"):
+        worker.publish(huge, token=1)
+    worker.close()
+    steering.close()

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pika
 import pytest
@@ -22,12 +21,16 @@ from hpo_steer.messages import Result, Work
 from hpo_steer.testing.transport import collect, eventually, points
 from hpo_steer.transport import BrokerSettings, steering_end, worker_end
 from hpo_steer.transport.base import Confirmed, Connected, Delivery, Disconnected, SteeringEnd, WorkerEnd
-from tests.servers.rabbitmq import RabbitNode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers.rabbitmq import RabbitNode
 
 pytestmark = pytest.mark.rabbitmq
 RUN = "r"
 NEW_QUEUE_S = 2.0
-"""RabbitMQ 3.10 writes down that a quorum queue exists some time after it says so; killed before, it loses it."""
+"""RabbitMQ 3.10 says that a new quorum queue is there before it is on disk; killed then, it loses it."""
 
 
 @pytest.fixture

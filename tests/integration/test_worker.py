@@ -1,37 +1,44 @@
-"""A real worker process over the local transport."""
+"""A real worker process, over the local transport and over RabbitMQ."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from select import select
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from hpo_steer.messages import Bye, Cancel, Event, Heartbeat, Hello, Report, Result, Started, Stop, Work
+from hpo_steer.transport import BrokerSettings, steering_end
 from hpo_steer.transport.base import Delivery
 from hpo_steer.transport.local import LocalSteeringEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.servers.rabbitmq import RabbitNode
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 ROOT = Path(__file__).parents[2]
 
 
 class Bench:
-    """Steering's side of the local transport, and the workers it has started."""
+    """Steering's side of a transport, and the workers it has started."""
 
-    def __init__(self, folder: Path, **evaluation: Any) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, broker: str | None = None, **evaluation: Any) -> None:
+        self.folder, self.broker = folder, broker
+        self.name = f"bench-{secrets.token_hex(4)}"
         config = {
-            "name": "bench",
+            "name": self.name,
             "search_space": {"x": {"type": "float", "low": 0, "high": 10}},
             "objectives": {"loss": "minimize"},
             "algorithm": "random",
@@ -41,7 +48,7 @@ class Bench:
             config["evaluation"]["function"] = f"{PAYLOADS / 'trainings.py'}:behave"  # type: ignore[index]
         self.config = folder / "config.json"
         self.config.write_text(json.dumps(config))
-        self.steering = LocalSteeringEnd("bench", "run-1")
+        self.steering = steering_end(BrokerSettings(broker or "local"), self.name, "run-1")
         self.steering.open()
         self.events: list[Event] = []
         self.workers: list[subprocess.Popen[str]] = []
@@ -49,11 +56,16 @@ class Bench:
 
     def start(self, **env: str) -> subprocess.Popen[str]:
         """Starts a worker, as steering does."""
-        around = {"HPO_STEER_LOCAL": self.steering.address, "HPO_STEER_RUN": "run-1"}
-        around["HPO_STEER_RUN_FOLDER"] = str(self.folder)
+        command = [sys.executable, "-P", "-m", "evaluation", "--config", str(self.config)]
+        if isinstance(self.steering, LocalSteeringEnd):
+            env |= {"HPO_STEER_LOCAL": self.steering.address, "HPO_STEER_RUN": "run-1"}
+            env["HPO_STEER_RUN_FOLDER"] = str(self.folder)
+        else:
+            command += ["--broker", str(self.broker), "--work-dir", str(self.folder / "work")]
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "evaluation", "--config", str(self.config)],
-            env={**os.environ, **around, **env},
+            command,
+            env={**os.environ, **env},
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -66,7 +78,7 @@ class Bench:
 
     def work(self, point: int, attempt: int = 1, timeout_s: float | None = None, **params: Any) -> Work:
         return Work(
-            experiment="bench",
+            experiment=self.name,
             run="run-1",
             point=point,
             attempt=attempt,
@@ -87,6 +99,12 @@ class Bench:
             if self.settles:
                 self.steering.settle(got)
         return value
+
+    def stop(self, point: int, **how: Any) -> None:
+        self.steering.control(Stop(experiment=self.name, run="run-1", point=point, attempt=1, **how))
+
+    def cancel(self, *points: int) -> None:
+        self.steering.control(Cancel(experiment=self.name, run="run-1", points=list(points)))
 
     def all(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -119,7 +137,7 @@ class Bench:
         self.steering.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
@@ -206,7 +224,7 @@ def test_a_timeout_ends_the_attempt_and_its_grandchildren(either: Bench) -> None
     assert all(gone(pid) for pid in pids(file))
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_a_training_that_ignores_sigterm_is_killed(bench: Bench) -> None:
     bench.start()
     bench.send(1, timeout_s=0.5, do="stubborn")
@@ -226,6 +244,7 @@ def test_killing_the_worker_leaves_nobody_behind(either: Bench) -> None:
     worker = either.start()
     file = either.folder / "pids"
     either.send(1, do="family", pids=str(file))
+    either.started(1)
     family = pids(file)
     warden = [p for p in psutil.Process(worker.pid).children() if "warden" in " ".join(p.cmdline())]
     assert len(warden) == 1
@@ -272,8 +291,7 @@ def test_reports_travel_and_stop_ends_the_training(either: Bench) -> None:
     either.send(1, do="reports")
     either.until(lambda: len(either.all(Report)) > 3)
     assert either.all(Report)[1].metrics == {"loss": 0.5}
-    stop = Stop(experiment="bench", run="run-1", point=1, attempt=1, kind="pruned", reason="worse than the median")
-    either.steering.control(stop)
+    either.stop(1, kind="pruned", reason="worse than the median")
     result = either.result(1)
     assert result.failure is not None
     assert (result.failure.kind, result.failure.message) == ("pruned", "worse than the median")
@@ -283,7 +301,7 @@ def test_a_swallowed_stop_still_counts(bench: Bench) -> None:
     bench.start()
     bench.send(1, do="swallows")
     bench.until(lambda: bench.all(Report))
-    bench.steering.control(Stop(experiment="bench", run="run-1", point=1, attempt=1))
+    bench.stop(1)
     result = bench.result(1)
     assert result.failure is not None
     assert result.failure.kind == "cancelled"
@@ -324,7 +342,7 @@ def test_cancelled_points_are_dropped(bench: Bench) -> None:
     bench.start()
     bench.send(1, do="sleeps", seconds=1)
     bench.started(1)
-    bench.steering.control(Cancel(experiment="bench", run="run-1", points=[2]))
+    bench.cancel(2)
     bench.send(2, do="square", x=1)
     bench.send(3, do="square", x=1)
     bench.result(3)
@@ -412,14 +430,18 @@ def _bare_venv(folder: Path, python: str) -> Path:
 
 def _pythons() -> list[str]:
     named = [shutil.which(f"python3.{minor}") for minor in range(9, 15)]
-    working = [p for p in named if p and subprocess.run([p, "-c", ""], check=False, capture_output=True).returncode == 0]
+    working = [
+        p
+        for p in named
+        if p and subprocess.run([p, "-c", ""], check=False, capture_output=True).returncode == 0
+    ]
     return list(dict.fromkeys([sys.executable, *working]))
 
 
 @pytest.mark.parametrize("python", _pythons())
 @pytest.mark.parametrize("reuse", [False, True])
 def test_users_modules_of_our_names_are_their_own(tmp_path: Path, python: str, reuse: bool) -> None:
-    """A payload with its own evaluation.py, algorithms/ and steering/, and an installed package `containers`."""
+    """The payload has evaluation.py, algorithms/ and steering/, its environment a package `containers`."""
     payload = tmp_path / "payload"
     for package in ("algorithms", "steering"):
         (payload / package).mkdir(parents=True)
@@ -464,3 +486,54 @@ def test_the_worker_itself_is_not_shadowed_when_started_by_its_path(bench: Bench
     )
     assert done.returncode == 0, done.stderr
     assert "hpo-evaluate --config" in done.stdout
+
+
+@pytest.fixture
+def remote(rabbitmq: RabbitNode, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, rabbitmq.url)
+    yield made
+    made.close()
+
+
+@pytest.mark.rabbitmq
+def test_a_worker_over_rabbitmq_learns_the_run_from_its_work(remote: Bench) -> None:
+    worker = remote.start()
+    remote.until(lambda: remote.all(Hello))
+    assert remote.all(Hello)[0].run == "*"
+    remote.send(1, do="who")
+    result = remote.result(1)
+    assert result.run == "run-1"
+    assert result.metrics is not None
+    remote.until(lambda: [h for h in remote.all(Heartbeat) if h.run == "run-1"])
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    remote.until(lambda: remote.all(Bye))
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.slow
+def test_a_training_outlives_its_broker(remote: Bench, rabbitmq: RabbitNode) -> None:
+    remote.start()
+    remote.send(1, do="sleeps", seconds=4)
+    remote.started(1)
+    time.sleep(2.5)  # RabbitMQ 3.10 has a new queue on disk only after a while
+    rabbitmq.kill()
+    time.sleep(2.0)
+    rabbitmq.start()
+    assert remote.result(1, within_s=60).metrics == {"loss": 1.0}
+    remote.send(2, do="square", x=3)
+    assert remote.result(2, within_s=30).metrics == {"loss": 9.0}
+    assert len(remote.all(Started)) <= 3
+
+
+@pytest.mark.rabbitmq
+def test_short_evaluations_over_rabbitmq(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rabbitmq.url, reuse=True, slots=2)
+    try:
+        bench.start()
+        bench.steering.publish([bench.work(i, do="square", x=i) for i in range(500)])
+        bench.until(lambda: len({r.point for r in bench.all(Result)}) == 500)
+        assert len(bench.all(Result)) == 500
+        bench.until(lambda: bench.steering.waiting() == 0)
+    finally:
+        bench.close()

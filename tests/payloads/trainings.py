@@ -4,90 +4,95 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any, Dict  # noqa: UP035 - trainings may be older than we are
 
 import hpo_steer
 
+Params = Dict[str, Any]  # noqa: UP006
 
-def square(params):
+
+def square(params: Params) -> Any:
     print("squaring", params["x"])
     return float(params["x"]) ** 2
 
 
-def nothing(params):
+def nothing(params: Params) -> Any:
     return 0.5
 
 
-def raises(params):
+def raises(params: Params) -> Any:
     print("about to fail")
     raise ValueError(f"x is {params['x']}")
 
 
-def behave(params):
+def behave(params: Params) -> Any:
     """Does what ``params["do"]`` says, so that one function serves many cases."""
     return globals()[params["do"]](params)
 
 
-def is_nan(params):
+def is_nan(params: Params) -> Any:
     return {"loss": float("nan"), "acc": 1.0}
 
 
-def wrong_metric(params):
+def wrong_metric(params: Params) -> Any:
     return {"acc": 0.9}
 
 
-def returns_none(params):
+def returns_none(params: Params) -> Any:
     pass
 
 
-def invalid(params):
+def invalid(params: Params) -> Any:
     raise hpo_steer.InvalidPoint("x is too large for the detector")
 
 
-def leaves(params):
+def leaves(params: Params) -> Any:
     sys.exit(3)
 
 
-def dies(params):
+def dies(params: Params) -> Any:
     os.kill(os.getpid(), 9)
 
 
-def sleeps(params):
+def sleeps(params: Params) -> Any:
     time.sleep(params.get("seconds", 60))
     return {"loss": 1.0}
 
 
-def stubborn(params):
+def stubborn(params: Params) -> Any:
     import signal
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(60)
 
 
-def reports(params):
+def reports(params: Params) -> Any:
     for step in range(params.get("steps", 1000)):
         hpo_steer.report(step, loss=1.0 / (step + 1))
         time.sleep(params.get("pause", 0.02))
     return {"loss": 0.0}
 
 
-def swallows(params):
+def swallows(params: Params) -> Any:
     try:
         reports(params)
     except hpo_steer.Stopped:
         return {"loss": 7.0}
+    return {"loss": 8.0}
 
 
-def family(params):
+def family(params: Params) -> Any:
     """Leaves its own pid and that of a grandchild, which sleeps on."""
     grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    with open(params["pids"] + ".new", "w") as file:
-        file.write(f"{os.getpid()} {grandchild.pid}")
-    os.rename(params["pids"] + ".new", params["pids"])
+    new = Path(params["pids"] + ".new")
+    new.write_text(f"{os.getpid()} {grandchild.pid}")
+    new.rename(params["pids"])
     time.sleep(params.get("seconds", 60))
     return {"loss": 1.0}
 
 
-def who(params):
+def who(params: Params) -> Any:
     at = hpo_steer.point()
     counter = hpo_steer.checkpoint_dir() / "counter"
     before = int(counter.read_text()) if counter.exists() else 0
@@ -105,9 +110,9 @@ def who(params):
 class Scalar:
     """Like a scalar of numpy or torch."""
 
-    def __float__(self):
+    def __float__(self) -> float:
         return 0.25
 
 
-def scalar(params):
+def scalar(params: Params) -> Any:
     return {"loss": Scalar(), "note": "left out"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,13 +10,18 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 _START_S = 60.0
+_LEASHED = '("$1" </dev/null; kill -9 -$$) & cat >/dev/null; kill -9 -$$'
+"""Runs the server until it or our end of the pipe ends: a test run that is killed leaves none behind."""
 
 
 class RabbitNode:
@@ -52,9 +58,9 @@ class RabbitNode:
         """Starts it in its folder, as it was left there."""
         with (self.folder / "out").open("ab") as out:
             self._process = subprocess.Popen(
-                [str(SERVER)],
+                ["/bin/sh", "-c", _LEASHED, "sh", str(SERVER)],
                 env=self._environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -68,16 +74,22 @@ class RabbitNode:
     def kill(self) -> None:
         """Ends it as a power cut would: SIGKILL to the node and its helpers."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._ended()
 
     def stop(self) -> None:
         """Ends it in an orderly way."""
         if self._process is not None:
             self.ctl("stop")
-            self._process.wait(_START_S)
-            self._process = None
+            self._ended()
+
+    def _ended(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.wait(_START_S)
+            if process.stdin is not None:
+                process.stdin.close()
 
     def ctl(self, *arguments: str) -> str:
         """Runs rabbitmqctl on it."""

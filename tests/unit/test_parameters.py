@@ -34,24 +34,23 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         spec: dict[str, Any] = {"type": "int", "low": low, "high": high}
         if kind == "step int":
             spec["step"] = draw(st.integers(1, high - low))
+    elif kind == "log float":
+        low_f = draw(st.floats(1e-9, 1e3))
+        spec = {"type": "float", "low": low_f, "high": low_f * draw(st.floats(1.01, 1e6))}
+    elif kind == "step float":
+        step = draw(st.integers(1, 50)) / 100
+        start = draw(st.integers(-100, 100)) / 100
+        spec = {
+            "type": "float",
+            "low": start,
+            "high": start + step * draw(st.integers(1, 40)),
+            "step": step,
+        }
+        if spec["step"] > spec["high"] - spec["low"]:
+            spec["high"] += step
     else:
-        if kind == "log float":
-            low_f = draw(st.floats(1e-9, 1e3))
-            spec = {"type": "float", "low": low_f, "high": low_f * draw(st.floats(1.01, 1e6))}
-        elif kind == "step float":
-            step = draw(st.integers(1, 50)) / 100
-            start = draw(st.integers(-100, 100)) / 100
-            spec = {
-                "type": "float",
-                "low": start,
-                "high": start + step * draw(st.integers(1, 40)),
-                "step": step,
-            }
-            if spec["step"] > spec["high"] - spec["low"]:
-                spec["high"] += step
-        else:
-            low_f = draw(st.floats(-1e6, 1e6))
-            spec = {"type": "float", "low": low_f, "high": low_f + draw(st.floats(1e-3, 1e6))}
+        low_f = draw(st.floats(-1e6, 1e6))
+        spec = {"type": "float", "low": low_f, "high": low_f + draw(st.floats(1e-3, 1e6))}
     if kind.startswith("log"):
         spec["log"] = True
     return spec

@@ -34,8 +34,9 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     entries = draw(st.lists(specs(), min_size=1, max_size=5))
     spec: dict[str, Any] = {}
     for i, entry in enumerate(entries):
-        parents = [n for n, e in spec.items() if e["type"] == "categorical"]
-        if parents and draw(st.booleans()):
+        parents: list[str] = [n for n, e in spec.items() if e["type"] == "categorical"]
+        wants: bool = draw(st.booleans())
+        if parents and wants:
             parent = draw(st.sampled_from(parents))
             wanted = draw(
                 st.lists(st.sampled_from(spec[parent]["choices"]), min_size=1, max_size=2, unique_by=repr)

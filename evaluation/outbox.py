@@ -1,0 +1,191 @@
+"""What a worker says to steering, and which of its results are not safe yet."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from hpo_steer.errors import MalformedMessage
+from hpo_steer.messages import (
+    Bye,
+    Event,
+    FailureInfo,
+    Heartbeat,
+    Hello,
+    Report,
+    Result,
+    Started,
+    Work,
+)
+from hpo_steer.transport import ANY_RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from evaluation.attempt import ReportLine
+    from evaluation.settings import WorkerSettings
+    from evaluation.spool import Spool
+    from hpo_steer.transport.base import Delivery, WorkerEnd
+
+Key: TypeAlias = tuple[str, int, int]
+"""Run, point and attempt."""
+
+
+def key_of(message: Work | Result) -> Key:
+    """Which attempt a message is about."""
+    return message.run, message.point, message.attempt
+
+
+@dataclass(eq=False)
+class SentResult:
+    """A result on its way: the token of its `Result`.
+
+    Attributes:
+        key: the attempt.
+        delivery: its work, if the broker still holds that.
+        spooled: its file in the spool, if not.
+    """
+
+    key: Key
+    delivery: Delivery[Work] | None = None
+    spooled: Path | None = None
+
+
+class Outbox:
+    """A worker's events.
+
+    A result whose work is settled goes to the spool before it is published; where the broker still holds the
+    work, that is settled once the result is confirmed, and no disk is needed.
+
+    Args:
+        transport: where they go.
+        spool: keeps results until they are confirmed.
+        settings: who the worker is.
+        say: told what people should know.
+
+    Attributes:
+        run: the run of the latest work; `ANY_RUN` before any has come.
+    """
+
+    def __init__(
+        self, transport: WorkerEnd, spool: Spool, settings: WorkerSettings, say: Callable[[str], None]
+    ) -> None:
+        self._transport, self._spool, self._settings, self._say = transport, spool, settings, say
+        self.run = settings.run or ANY_RUN
+        self._sent: dict[Key, SentResult] = {}
+
+    def __len__(self) -> int:
+        """Results that are not confirmed."""
+        return len(self._sent)
+
+    @property
+    def spooled(self) -> int:
+        """Results on disk that are not confirmed."""
+        return len(self._spool)
+
+    def hello(self, running: Sequence[tuple[int, int]]) -> None:
+        """Says who we are."""
+        slots = self._settings.slots
+        self._publish(Hello(**self._about(), host=self._settings.host, slots=slots, running=list(running)))
+
+    def started(self, work: Work, slot: int, token: object) -> None:
+        """Takes the lease of an attempt."""
+        event = Started(**self._about(work.run), point=work.point, attempt=work.attempt, slot=slot)
+        self._transport.publish(event, token)
+
+    def heartbeats(self, running: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Renews the leases; without any, gives a sign of life.
+
+        Args:
+            running: (point, attempt) pairs by run.
+        """
+        for run, listed in (running or {self.run: ()}).items():
+            slots, spooled = self._settings.slots, len(self._spool)
+            self._publish(Heartbeat(**self._about(run), running=list(listed), slots=slots, spooled=spooled))
+
+    def report(self, work: Work, line: ReportLine) -> None:
+        """Passes on an intermediate metric."""
+        about = {**self._about(work.run), "point": work.point, "attempt": work.attempt}
+        self._publish(Report(**about, step=line.step, metrics=line.metrics))
+
+    def result(self, work: Work, delivery: Delivery[Work] | None, **content: Any) -> None:
+        """Sends how an attempt ended.
+
+        Args:
+            work: the point.
+            delivery: its work, if it is still in hand.
+            content: the other fields of `Result`.
+        """
+        result = Result(**self._about(work.run), point=work.point, attempt=work.attempt, **content)
+        sent = SentResult(key_of(result), delivery)
+        if delivery is None:
+            try:
+                sent.spooled = self._spool.keep(result)
+            except OSError as exc:
+                self._say(f"warning: point {work.point}: its result cannot be written to the spool: {exc}")
+        self._send(result, sent)
+
+    def bye(self, reason: str) -> None:
+        """Gives up every lease."""
+        self._publish(Bye(**self._about(), reason=reason))
+
+    def adopt(self) -> None:
+        """Sends what dead workers have left in the spool."""
+        for path, result in self._spool.adopt():
+            self._send(result, SentResult(key_of(result), spooled=path))
+
+    def confirmed(self, sent: SentResult) -> Delivery[Work] | None:
+        """A result is safe.
+
+        Returns:
+            Its work, which can be settled now.
+        """
+        if self._sent.get(sent.key) is sent:
+            del self._sent[sent.key]
+        if sent.spooled is not None:
+            self._spool.forget(sent.spooled)
+        return sent.delivery
+
+    def knows(self, delivery: Delivery[Work]) -> SentResult | None:
+        """The result of work that comes once more, if that is on its way."""
+        return self._sent.get(key_of(delivery.message))
+
+    def lose_deliveries(self) -> None:
+        """The connection is gone, and with it the right to settle."""
+        for sent in self._sent.values():
+            sent.delivery = None
+
+    def deliveries(self) -> Iterator[Delivery[Work]]:
+        """Work that waits for its result's confirmation."""
+        return (sent.delivery for sent in self._sent.values() if sent.delivery is not None)
+
+    def close(self) -> None:
+        """Leaves the spool to the next worker, and says so if there is something in it."""
+        if left := len(self._spool):
+            results = "result stays" if left == 1 else "results stay"
+            self._say(f"{left} {results} in {self._spool.folder}; the next worker here sends them")
+        self._spool.close()
+
+    def _send(self, result: Result, sent: SentResult) -> None:
+        self._sent[sent.key] = sent
+        try:
+            self._transport.publish(result, sent)
+        except MalformedMessage as exc:
+            failure = FailureInfo(kind="error", message=f"its result cannot be sent: {exc}")
+            changes = {"metrics": None, "failure": failure, "log": ""}
+            self._transport.publish(result.model_copy(update=changes), sent)
+
+    def _publish(self, event: Event) -> None:
+        with contextlib.suppress(MalformedMessage):  # too long a list of what runs; nothing that must arrive
+            self._transport.publish(event)
+
+    def _about(self, run: str | None = None) -> dict[str, Any]:
+        return {
+            "experiment": self._settings.experiment,
+            "run": run or self.run,
+            "worker": self._settings.id,
+            "at": time.time(),
+        }

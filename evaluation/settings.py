@@ -1,0 +1,43 @@
+"""What a worker is told at its start, as a value."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker is told at its start.
+
+    Attributes:
+        experiment: name of the experiment.
+        run: id of the run, where it is known.
+        slots: how many points it evaluates at once.
+        heartbeat_s: how often it gives a sign of life.
+        points: folders of points, with their checkpoints, are made here.
+        logs: logs of attempts are written here.
+        host: the machine's name.
+        id: the worker's.
+    """
+
+    experiment: str
+    run: str | None
+    slots: int
+    heartbeat_s: float
+    points: Path
+    logs: Path
+    host: str
+    id: str
+
+
+def worker_id() -> tuple[str, str]:
+    """The machine's name, and a new worker's id: ``host-pid-random``."""
+    host = socket.gethostname() or "localhost"
+    return host, f"{host[:100]}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -1,0 +1,125 @@
+"""The installed programs, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+BIN = Path(sys.executable).parent
+STEER, EVALUATE = str(BIN / "hpo-steer"), str(BIN / "hpo-evaluate")
+
+TRAIN = """
+import time
+
+def train(params):
+    time.sleep({sleep})
+    return {{"loss": (params["x"] - 0.3) ** 2 + (params["k"] - 4) ** 2 / 100}}
+"""
+
+CONFIG: dict[str, Any] = {
+    "name": "demo",
+    "seed": 3,
+    "search_space": {
+        "x": {"type": "float", "low": 0.0, "high": 1.0},
+        "k": {"type": "int", "low": 1, "high": 9},
+    },
+    "objectives": {"loss": "minimize"},
+    "algorithm": "random",
+    "steering": {"points_per_iteration": 5, "trigger": {"fraction": 0.6}, "max_points": 20},
+    "evaluation": {"function": "train.py:train", "workers": 1, "reuse": True},
+}
+
+
+class Project:
+    """A user's folder: a training, a config, and what the programs make of them."""
+
+    def __init__(self, folder: Path, *, sleep: float = 0.0, **changes: Any) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True, parents=True)
+        (folder / "train.py").write_text(TRAIN.format(sleep=sleep))
+        self.configure(**changes)
+
+    def configure(self, **changes: Any) -> None:
+        """Writes the config; nested keys are merged."""
+        config = json.loads(json.dumps(CONFIG))
+        for key, value in changes.items():
+            both = isinstance(value, dict) and isinstance(config.get(key), dict)
+            config[key] = {**config[key], **value} if both and key != "algorithm" else value
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def start(self, *arguments: str, program: str = STEER, **environment: str) -> subprocess.Popen[str]:
+        """Starts a program in the folder."""
+        return subprocess.Popen(
+            [program, *arguments],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def run(
+        self, *arguments: str, code: int = 0, program: str = STEER, timeout_s: float = 120, **environment: str
+    ) -> tuple[str, str]:
+        """Runs a program to its end.
+
+        Returns:
+            What it wrote to standard output and standard error.
+        """
+        process = self.start(*arguments, program=program, **environment)
+        out, err = process.communicate(timeout=timeout_s)
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        return out, err
+
+    def steer(self, *arguments: str, code: int = 0, **environment: str) -> tuple[str, str]:
+        """Runs ``hpo-steer --config config.yaml``."""
+        return self.run("--config", "config.yaml", *arguments, code=code, **environment)
+
+    def points(self) -> list[dict[str, Any]]:
+        """``hpo-steer points --json``."""
+        out, _ = self.run("points", "--config", "config.yaml", "--json")
+        found: list[dict[str, Any]] = json.loads(out)
+        return found
+
+    def ended(self) -> int:
+        """How many points the store says have ended, while steering runs; 0 before there is a store."""
+        if not (self.folder / "runs").exists():
+            return 0
+        process = self.start("points", "--config", "config.yaml", "--json")
+        out, _ = process.communicate(timeout=60)
+        return sum(p["state"] in ("done", "failed") for p in json.loads(out)) if process.returncode == 0 else 0
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0, what: str = "it") -> None:
+    """Waits until something is so."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true in {timeout_s:g} s")
+        time.sleep(0.05)
+
+
+def children(names: Sequence[str], folder: Path) -> list[str]:
+    """Command lines of running processes that name this folder and one of these words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            cwd = os.readlink(entry / "cwd")
+        except OSError:
+            continue
+        if state != "Z" and (str(folder) in line or str(folder) in cwd) and any(name in line for name in names):
+            found.append(line)
+    return found

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hpo_steer.messages import Cancel, Stop
+from steering.loop import SteeringLoop
+from steering.store.opening import open_store
+from tests.unit.steering.simulation import Bench, experiment
+
+
+def bench(**changes: Any) -> Bench:
+    store = open_store("memory", "sim", create=True)
+    store.lock("test")
+    made = Bench(experiment(**changes), store)
+    made.create()
+    return made
+
+
+@pytest.fixture
+def closing() -> Iterator[list[Bench]]:
+    made: list[Bench] = []
+    yield made
+    for one in made:
+        one.transport.close()
+        one.store.close()
+
+
+def new(closing: list[Bench], **changes: Any) -> tuple[Bench, SteeringLoop]:
+    made = bench(**changes)
+    closing.append(made)
+    return made, made.loop()
+
+
+def run_all(b: Bench, loop: SteeringLoop, most: int = 500) -> None:
+    for _ in range(most):
+        if loop.over:
+            return
+        while b.transport.work:
+            work = b.take()
+            b.finish(work, loss=work.params["x"])
+        loop.step(0)
+    raise AssertionError("the search does not end")
+
+
+def test_next_iteration_starts_at_the_fraction(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    works = [b.take() for _ in range(4)]
+    assert not b.transport.work
+    b.finish(works[2], loss=0.5)
+    loop.step(0)
+    assert not b.transport.work
+    b.finish(works[0], loss=0.5)
+    loop.step(0)
+    assert [w.iteration for w in b.transport.work] == [2, 2, 2, 2]
+    assert [w.point for w in b.transport.work] == [5, 6, 7, 8]
+
+
+def test_counts_equal_the_store(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    first, second, third = b.take(), b.take(), b.take()
+    b.start(first)
+    b.finish(second, loss=1.0)
+    b.finish(third, kind="invalid")
+    loop.step(0)
+    assert loop.counts == b.store.counts()
+    assert (loop.counts.running, loop.counts.done, loop.counts.failed) == (1, 1, {"invalid": 1})
+
+
+def test_unevaluated_below(closing: list[Bench]) -> None:
+    b, loop = new(closing, steering={"points_per_iteration": 5, "trigger": {"unevaluated_below": 2}, "max_points": 50})
+    works = [b.take() for _ in range(5)]
+    for work in works[:3]:
+        b.finish(work, loss=1.0)
+    loop.step(0)
+    assert not b.transport.work  # two are unevaluated
+    b.finish(works[3], loss=1.0)
+    loop.step(0)
+    assert len(b.transport.work) == 3  # points per iteration minus the bound
+
+
+def test_top_up_keeps_the_number_out(closing: list[Bench]) -> None:
+    b, loop = new(closing, steering={"points_per_iteration": 3, "trigger": "top_up", "max_points": 7})
+    for done in range(7):
+        assert len(b.transport.work) == min(3, 7 - done)
+        b.finish(b.take(), loss=1.0)
+        loop.step(0)
+    assert loop.over
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason", "points"),
+    [
+        ({"max_points": 10}, "max_points (10) reached", 10),
+        ({"max_iterations": 2}, "max_iterations (2) reached", 8),
+        ({"target": 2.0, "max_points": 100}, "target reached: loss", None),
+        ({"patience": 1, "max_points": 100}, "patience: no better point in the last 1", None),
+    ],
+)
+def test_stop_rules(closing: list[Bench], rules: dict[str, Any], reason: str, points: int | None) -> None:
+    b, loop = new(closing, steering={"points_per_iteration": 4, "trigger": {"fraction": 0.5}, **rules})
+    run_all(b, loop)
+    (model,) = b.store.models()
+    assert model.ended is not None
+    assert model.ended.startswith(reason)
+    assert b.store.counts().queued == b.store.counts().running == 0
+    if points is not None:
+        assert b.store.counts().total == points
+
+
+def test_max_time_cancels_what_nobody_has_begun_and_awaits_the_rest(closing: list[Bench]) -> None:
+    b, loop = new(closing, steering={"points_per_iteration": 4, "max_time_s": 100.0})
+    running = b.take()
+    b.start(running)
+    loop.step(0)
+    b.clock.now += 101
+    b.beat(running)
+    loop.step(0)
+    assert not loop.over
+    assert any(isinstance(c, Cancel) and len(c.points) == 3 for c in b.transport.controls)
+    b.finish(running, loss=0.1)
+    loop.step(0)
+    assert loop.over
+    counts = b.store.counts()
+    assert (counts.done, counts.failed) == (1, {"cancelled": 3})
+
+
+def test_a_lease_without_heartbeats_expires_and_the_late_result_is_welcome(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work)
+    loop.step(0)
+    b.clock.now += 50
+    b.beat(work)
+    loop.step(0)
+    b.clock.now += 50
+    loop.step(0)
+    assert loop.counts.running == 1
+    b.clock.now += 61
+    loop.step(0)
+    again = b.transport.work[-1]
+    assert (again.point, again.attempt) == (work.point, 2)
+    b.finish(work, loss=0.25)
+    loop.step(0)
+    (point,) = b.store.points(ids=[work.point])
+    assert (point.state, point.values, point.lost) == ("done", {"loss": 0.25}, 1)
+    b.finish(again, loss=0.75)  # the second result of a point is counted and dropped
+    loop.step(0)
+    (point,) = b.store.points(ids=[work.point])
+    assert point.values == {"loss": 0.25}
+    assert loop.dropped == 1
+
+
+def test_lease_clocks_stand_still_while_the_broker_is_away(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work)
+    loop.step(0)
+    b.cut()
+    loop.step(0)
+    b.clock.now += 1000
+    loop.step(0)
+    b.mend()
+    loop.step(0)
+    b.clock.now += 30
+    loop.step(0)
+    assert loop.counts.running == 1
+
+
+def test_errors_are_tried_again_and_then_told(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    point = b.transport.work[0].point
+    for attempt in (1, 2, 3):
+        work = next(w for w in b.transport.work if w.point == point)
+        b.transport.work.remove(work)
+        assert work.attempt == attempt
+        b.start(work)
+        b.finish(work, kind="error")
+        loop.step(0)
+    (record,) = b.store.points(ids=[point])
+    assert record.state == "failed"
+    assert record.failure is not None
+    assert record.failure.kind == "error"
+    assert [a.outcome for a in b.store.attempts(point)] == ["error", "error", "error"]
+
+
+@pytest.mark.parametrize("kind", ["invalid", "timeout"])
+def test_what_would_fail_again_is_not_tried_again(closing: list[Bench], kind: str) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.finish(work, kind=kind)
+    loop.step(0)
+    assert b.store.counts().failed == {kind: 1}
+
+
+def test_a_point_that_keeps_losing_its_worker_is_set_aside(closing: list[Bench]) -> None:
+    b, loop = new(closing, evaluation={"function": "t.py:t", "workers": 0, "max_lost": 3})
+    point = b.transport.work[0].point
+    for _ in range(3):
+        work = next(w for w in b.transport.work if w.point == point)
+        b.transport.work.remove(work)
+        b.start(work)
+        loop.step(0)
+        b.clock.now += 61
+        loop.step(0)
+    assert b.store.counts().failed == {"lost": 1}
+
+
+def test_a_second_worker_with_the_same_attempt_is_stopped(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work, worker="host-1-a")
+    b.start(work, worker="host-2-b")
+    loop.step(0)
+    (stop,) = b.transport.controls
+    assert isinstance(stop, Stop)
+    assert stop.worker == "host-2-b"
+
+
+def test_a_result_without_the_objective_is_an_error_that_says_so(closing: list[Bench]) -> None:
+    b, loop = new(closing, objectives={"auc": "maximize"}, evaluation={"function": "t.py:t", "max_attempts": 1})
+    b.finish(b.take(), loss=1.0)
+    loop.step(0)
+    (record,) = b.store.points(states=["failed"])
+    assert record.failure is not None
+    assert record.failure.message == 'the result has no metric "auc"; it has: loss'
+
+
+def test_results_of_points_that_never_were_are_dead_lettered(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.finish(work.model_copy(update={"point": 999}), loss=1.0)
+    loop.step(0)
+    assert b.transport.rejected[0][1] == "there is no point 999"
+
+
+def test_many_models_share_the_queue_each_with_its_own_iterations(closing: list[Bench]) -> None:
+    models = [{"name": f"slice_{i}", "constants": {"slice": i}} for i in range(30)]
+    b, loop = new(closing, models=models, steering={"points_per_iteration": 2, "max_points": 6})
+    assert {(w.model, w.params["slice"]) for w in b.transport.work} == {(f"slice_{i}", i) for i in range(30)}
+    run_all(b, loop)
+    assert b.store.counts().done == 180
+    assert all(len(b.store.iterations(m.name)) >= 3 for m in b.store.models())
+
+
+def test_duplicates_reuse_the_value(closing: list[Bench]) -> None:
+    space = {"x": {"type": "categorical", "choices": [1.0, 2.0]}, "y": {"type": "categorical", "choices": ["a"]}}
+    b, loop = new(
+        closing,
+        search_space=space,
+        algorithm={"class": "tests/unit/steering/constant.py:Constant"},
+        steering={"points_per_iteration": 3, "max_points": 6},
+    )
+    assert len(b.transport.work) == 1
+    b.finish(b.take(), loss=0.5)
+    loop.step(0)
+    assert loop.over
+    points = b.store.points()
+    assert [p.values for p in points] == [{"loss": 0.5}] * 6
+    assert [p.duplicate_of for p in points] == [None, 1, 1, 1, 1, 1]
+    assert b.store.counts().duplicates == 5
+
+
+def test_work_that_vanished_from_the_queue_goes_out_again(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    b.transport.work.clear()  # somebody purged it
+    b.clock.now += 70
+    b.beat()
+    loop.step(0)
+    b.clock.now += 11
+    b.beat()
+    loop.step(0)
+    assert [(w.point, w.attempt) for w in b.transport.work] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_schedule_keeps_the_books(data: st.DataObject) -> None:
+    """Random results, losses, duplicates and restarts: every point ends once, the points are those of a quiet run."""
+    quiet = bench()
+    loop = quiet.loop()
+    run_all(quiet, loop)
+    wanted = [(p.number, p.params) for p in quiet.store.points()]
+    quiet.transport.close()
+    quiet.store.close()
+
+    b = bench()
+    loop = b.loop()
+    seen: list[Any] = []
+    try:
+        for _ in range(200):
+            if loop.over:
+                break
+            match data.draw(st.sampled_from(["finish", "finish", "finish", "start", "fail", "again", "lose", "restart"])):
+                case "finish" if b.transport.work:
+                    work = b.take()
+                    seen.append(work)
+                    b.finish(work, loss=work.params["x"])
+                case "start" if b.transport.work:
+                    work = b.take()
+                    seen.append(work)
+                    b.start(work)
+                    if data.draw(st.booleans()):
+                        b.finish(work, loss=work.params["x"])
+                case "fail" if b.transport.work:
+                    work = b.take()
+                    b.finish(work, kind=data.draw(st.sampled_from(["invalid", "timeout", "error"])))
+                case "again" if seen:
+                    work = data.draw(st.sampled_from(seen))
+                    b.finish(work, loss=work.params["x"])
+                case "lose":
+                    b.clock.now += 70
+                case "restart":
+                    loop.close()
+                    b.transport.discard_work()
+                    loop = b.loop()
+                case _:
+                    pass
+            loop.step(0)
+            assert loop.counts == b.store.counts()
+        for _ in range(20):
+            b.clock.now += 70
+            if loop.over:
+                break
+            run_all_now(b, loop)
+        assert loop.over
+        points = b.store.points()
+        assert [(p.number, p.params) for p in points] == wanted
+        told = sorted(p.told or 0 for p in points)
+        assert told == list(range(1, len(points) + 1))
+        loop.close()
+    finally:
+        b.transport.close()
+        b.store.close()
+
+
+def run_all_now(b: Bench, loop: SteeringLoop) -> None:
+    loop.step(0)
+    while b.transport.work:
+        work = b.take()
+        b.finish(work, loss=work.params["x"])
+    loop.step(0)
