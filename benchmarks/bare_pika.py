@@ -88,7 +88,9 @@ def round_trips(url: str, points: int) -> float:
     begin = time.perf_counter()
     came = 0
     bodies = [
-        json.dumps({"point": i, "attempt": 1, "params": {f"x{k}": 0.123456789 + k for k in range(10)}}).encode()
+        json.dumps(
+            {"point": i, "attempt": 1, "params": {f"x{k}": 0.123456789 + k for k in range(10)}}
+        ).encode()
         for i in range(points)
     ]
 

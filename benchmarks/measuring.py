@@ -8,13 +8,15 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.servers.postgresql import PostgresqlServer, find_binaries
 from tests.servers.rabbitmq import RabbitNode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @contextmanager

@@ -52,7 +52,15 @@ def steered(url: str, points: int) -> dict[str, float]:
             "store": str(folder / "runs"),
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-P", "-m", "steering.cli", "--config", str(folder / "config.yaml"), "--json"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "steering.cli",
+            "--config",
+            str(folder / "config.yaml"),
+            "--json",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
         if done.returncode:
             raise RuntimeError(f"hpo-steer failed: {done.stdout}{done.stderr}")
@@ -101,7 +109,10 @@ def measure(points: int, trials: int, rounds: int) -> dict[str, Any]:
         with rabbitmq() as node:
             bare.append(round_trips(node.url, points))
             ours.append(steered(node.url, points))
-        print(f"round {number + 1}: bare {bare[-1]:.0f}/s, hpo-steer {ours[-1]['points_per_s']:.0f}/s", file=sys.stderr)
+        print(
+            f"round {number + 1}: bare {bare[-1]:.0f}/s, hpo-steer {ours[-1]['points_per_s']:.0f}/s",
+            file=sys.stderr,
+        )
     with tempfile.TemporaryDirectory() as folder:
         on_sqlite = optuna_two_processes(f"sqlite:///{folder}/optuna.db", trials)
     with postgresql() as server:
@@ -125,7 +136,9 @@ def measure(points: int, trials: int, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--points", type=int, default=5000)
     parser.add_argument("--trials", type=int, default=200, help="of Optuna, both processes together")
     parser.add_argument("--rounds", type=int, default=3)

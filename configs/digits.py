@@ -13,7 +13,9 @@ from sklearn.model_selection import train_test_split
 def train(params):
     """Multi-class log loss and error rate on the held-out fifth of the digits."""
     images, labels = load_digits(return_X_y=True)
-    x, x_held_out, y, y_held_out = train_test_split(images, labels, test_size=0.2, random_state=0, stratify=labels)
+    x, x_held_out, y, y_held_out = train_test_split(
+        images, labels, test_size=0.2, random_state=0, stratify=labels
+    )
     rounds = params["rounds"]
     settings = {name: value for name, value in params.items() if name != "rounds"}
     began = time.perf_counter()

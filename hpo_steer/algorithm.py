@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import CodeType
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
@@ -87,6 +89,6 @@ class Constraint:
         if not self.names <= params.keys():
             return True
         try:
-            return bool(eval(self.code, {"__builtins__": {}, **FUNCTIONS}, dict(params)))  # noqa: S307
+            return bool(eval(self.code, {"__builtins__": {}, **FUNCTIONS}, dict(params)))  # noqa: S307 - only checked nodes get here
         except (ArithmeticError, ValueError, TypeError):
             return False

@@ -6,15 +6,18 @@ classes that return plain parameters, and follows the policy for duplicates of m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace
-from hpo_steer.objectives import Objective
 from hpo_steer.registry import algorithm_class, build
-from hpo_steer.space import Params, SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hpo_steer.objectives import Objective
+    from hpo_steer.space import Params, SearchSpace
 
 _ROUNDS = 10
 
@@ -86,7 +89,9 @@ class Guest:
                     self._numbered += 1
             if len(points) >= n or self._algorithm.ended:
                 return points
-        self._ended = f"{self.name} proposed nothing new {_ROUNDS} times in a row, and duplicates are forbidden"
+        self._ended = (
+            f"{self.name} proposed nothing new {_ROUNDS} times in a row, and duplicates are forbidden"
+        )
         return points
 
     def _proposals(self, n: int) -> Sequence[Point] | Sequence[Params]:
@@ -95,7 +100,9 @@ class Guest:
         except HpoSteerError:
             raise
         except Exception as exc:
-            raise AlgorithmError(f'algorithm "{self.name}" failed to ask: {type(exc).__name__}: {exc}') from exc
+            raise AlgorithmError(
+                f'algorithm "{self.name}" failed to ask: {type(exc).__name__}: {exc}'
+            ) from exc
 
     def _checked(self, proposals: Sequence[Point] | Sequence[Params]) -> list[Point]:
         points = []
@@ -125,7 +132,9 @@ class Guest:
         except HpoSteerError:
             raise
         except Exception as exc:
-            raise AlgorithmError(f'algorithm "{self.name}" failed to tell: {type(exc).__name__}: {exc}') from exc
+            raise AlgorithmError(
+                f'algorithm "{self.name}" failed to tell: {type(exc).__name__}: {exc}'
+            ) from exc
 
     def restore(self, history: Sequence[Step]) -> None:
         """Brings the algorithm to the state after `history`.

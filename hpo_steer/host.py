@@ -43,7 +43,13 @@ class Host:
 
     def _fail(self, request: dict[str, Any], message: str, *, user: bool) -> None:
         self._reply(
-            {"op": "error", "id": request.get("id"), "model": request.get("model"), "message": message, "user": user}
+            {
+                "op": "error",
+                "id": request.get("id"),
+                "model": request.get("model"),
+                "message": message,
+                "user": user,
+            }
         )
 
     def _reply(self, message: dict[str, Any]) -> None:

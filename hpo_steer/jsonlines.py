@@ -9,10 +9,12 @@ of users' classes and of long-lived steering containers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import Asked, Failure, Observation, Point, Step, Told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PROTOCOL = 1
 

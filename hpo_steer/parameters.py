@@ -246,7 +246,9 @@ class Float(Parameter):
         if self.step is not None:
             rung = self._ladder[self._rung(number)]
             if abs(rung - number) > 1e-9 * max(abs(self.low), abs(self.high), self.step):
-                raise OutsideSpace(f"{self.name}: {number!r} is not {self.low} plus a multiple of {self.step}")
+                raise OutsideSpace(
+                    f"{self.name}: {number!r} is not {self.low} plus a multiple of {self.step}"
+                )
             return rung
         return number + 0.0  # -0.0 and 0.0 are one value
 

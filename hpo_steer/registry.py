@@ -15,12 +15,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpo_steer.algorithm import SearchAlgorithm
-from hpo_steer.errors import ConfigError, HpoSteerError, MissingExtra, ShadowedPackage, UnknownAlgorithm, nearest
+from hpo_steer.errors import (
+    ConfigError,
+    HpoSteerError,
+    MissingExtra,
+    ShadowedPackage,
+    UnknownAlgorithm,
+    nearest,
+)
 from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.space import SearchSpace
+
+if TYPE_CHECKING:
+    from hpo_steer.algorithm import SearchAlgorithm
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,9 @@ def registered() -> Mapping[str, AlgorithmEntry]:
         found[point.name] = AlgorithmEntry(point.value, f"plug-in {_distribution(point)}", heavy=True)
     registries = entry_points(group="hpo_steer.registries")
     if not registries:
-        raise HpoSteerError("hpo-steer is not installed here: pip install hpo-steer (or pip install -e . in its folder)")
+        raise HpoSteerError(
+            "hpo-steer is not installed here: pip install hpo-steer (or pip install -e . in its folder)"
+        )
     for point in registries:
         package = point.module.partition(".")[0]
         if point.name == "builtin" and (error := shadowed(package)):
@@ -160,13 +171,15 @@ def build(
     import inspect
 
     accepted = inspect.signature(cls).parameters
-    keywords = {
-        key for key, p in accepted.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    } - {"space", "objectives", "seed"}
+    keywords = {key for key, p in accepted.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)} - {
+        "space",
+        "objectives",
+        "seed",
+    }
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         for key in options:
             if key not in keywords:
-                raise ConfigError(f"algorithm.{key}", f'"{name}" has no such option; {nearest(key, keywords)}')
+                raise ConfigError(
+                    f"algorithm.{key}", f'"{name}" has no such option; {nearest(key, keywords)}'
+                )
     return cls(space, objectives, seed=seed, **options)
-
-

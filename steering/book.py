@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpo_steer.algorithm import Asked, Failure, Observation, Point, Step, Told
-from steering.store.base import IterationRecord, PointRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from steering.store.base import IterationRecord, PointRecord
 
 
 @dataclass(slots=True)
@@ -128,7 +131,9 @@ def in_order_told(points: list[PointRecord]) -> list[PointRecord]:
     return sorted((p for p in points if p.told is not None), key=lambda p: p.told or 0)
 
 
-def steps(iterations: list[IterationRecord], points: list[PointRecord]) -> Iterator[tuple[Step, IterationRecord]]:
+def steps(
+    iterations: list[IterationRecord], points: list[PointRecord]
+) -> Iterator[tuple[Step, IterationRecord]]:
     """The asks of a model and the observations told before each, in the order they happened.
 
     Args:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpo_steer.config import Experiment
 from hpo_steer.errors import RunConflict
+
+if TYPE_CHECKING:
+    from hpo_steer.config import Experiment
 
 _FREE = ("evaluation.", "broker.", "store.")
 _GROWING = tuple(
@@ -75,7 +77,9 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
     return sorted(found, key=lambda c: (c.free, c.growing))
 
 
-def check_resumable(place: str, before: Mapping[str, Any], now: Mapping[str, Any], *, extend: bool) -> list[Change]:
+def check_resumable(
+    place: str, before: Mapping[str, Any], now: Mapping[str, Any], *, extend: bool
+) -> list[Change]:
     """Decides whether a run can go on with this config.
 
     Returns:
@@ -97,5 +101,7 @@ def check_resumable(place: str, before: Mapping[str, Any], now: Mapping[str, Any
             f"a changed {fixed[0].key.partition('.')[0]} is a new experiment: give it another name, or start anew "
             "with --fresh (the old run is moved aside)"
         )
-    listed = ", ".join(str(c) for c in differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
+    listed = ", ".join(str(c) for c in differing[:6]) + (
+        f" and {len(differing) - 6} more" if len(differing) > 6 else ""
+    )
     raise RunConflict(f"{place} was made by another config: {listed}\n" + "; ".join(hints))

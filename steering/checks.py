@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ from hpo_steer.errors import ConfigError, HpoSteerError, NoSuchRun
 from steering.words import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from hpo_steer.config import LoadedConfig
 
 _PROBE = (
@@ -183,7 +184,7 @@ def _ask_interpreter(python: Path, module: str, folder: Path, env: dict[str, str
     return version
 
 
-# ---------------------------------------------------------------- where results go, and how workers are reached
+# ---------------------------------------------------------------- where results go and come from
 
 
 def _store(config: LoadedConfig) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -47,18 +47,26 @@ def _version(value: bool) -> None:
 def run(
     context: typer.Context,
     config: Annotated[
-        Optional[Path], typer.Option("--config", "-c", help="The experiment (YAML, TOML or JSON).", metavar="FILE")
+        Path | None,
+        typer.Option("--config", "-c", help="The experiment (YAML, TOML or JSON).", metavar="FILE"),
     ] = None,
     overrides: Annotated[
-        Optional[list[str]], typer.Option("--set", help="Override a key of the config.", metavar="KEY=VALUE")
+        list[str] | None, typer.Option("--set", help="Override a key of the config.", metavar="KEY=VALUE")
     ] = None,
     broker: Annotated[
-        Optional[str], typer.Option(help="Override the broker: local, or amqps://user@host/vhost.", metavar="URL")
+        str | None,
+        typer.Option(help="Override the broker: local, or amqps://user@host/vhost.", metavar="URL"),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an earlier run is moved aside.")] = False,
-    extend: Annotated[bool, typer.Option("--extend", help="Go on with a run under other stop rules.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; an earlier run is moved aside.")
+    ] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Go on with a run under other stop rules.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and the summary.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and the summary.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     _show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

@@ -17,7 +17,6 @@ class Clock(Protocol):
         """Seconds since some moment; never goes back."""
         ...
 
-
     def sleep(self, seconds: float) -> None:
         """Lets time pass."""
         ...

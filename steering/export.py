@@ -6,14 +6,15 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hpo_steer.errors import MissingExtra, UserError
 from steering.run_view import RunView, finite, timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
     from steering.store.base import PointRecord
 
 Row = dict[str, Any]

@@ -5,6 +5,7 @@ Both kinds have one face. An ask is answered later, through `replies`, so that t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,18 +13,21 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo_steer.algorithm import Observation, Point, Step
 from hpo_steer.errors import AlgorithmError, HpoSteerError, UserError
 from hpo_steer.guests import Guest
 from hpo_steer.jsonlines import dumps, history_to_json, observation_to_json
-from hpo_steer.objectives import Objective
-from hpo_steer.space import SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from hpo_steer.objectives import Objective
+    from hpo_steer.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class AlgorithmHost(ABC):
         """Readable while `replies` would return something; None where they come at once."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to end
         """Ends it."""
 
 
@@ -214,10 +218,8 @@ class ProcessHost(AlgorithmHost):
         except (BrokenPipeError, ValueError):
             pass
         finally:
-            try:
+            with contextlib.suppress(BrokenPipeError, ValueError):
                 self._process.stdin.close()
-            except (BrokenPipeError, ValueError):
-                pass
 
     def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - opened as a pipe above
@@ -334,5 +336,9 @@ def wait_opened(host: AlgorithmHost, models: set[str], timeout_s: float = 300.0)
             if isinstance(reply, Opened):
                 missing.discard(reply.model)
         fd = host.fileno()
-        if missing and fd is not None and not select.select([fd], [], [], max(deadline - time.monotonic(), 0))[0]:
+        if (
+            missing
+            and fd is not None
+            and not select.select([fd], [], [], max(deadline - time.monotonic(), 0))[0]
+        ):
             raise AlgorithmError(f"the algorithm gave no sign of life in {timeout_s:g} s")

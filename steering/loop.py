@@ -16,15 +16,25 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hpo_steer.algorithm import Failure
-from hpo_steer.config import Experiment, Model
 from hpo_steer.errors import AlgorithmError, StoreError
-from hpo_steer.messages import Bye, Cancel, Control, Event, Heartbeat, Hello, Report, Result, Started, Stop, Work
-from hpo_steer.space import SearchSpace
+from hpo_steer.messages import (
+    Bye,
+    Cancel,
+    Control,
+    Event,
+    Heartbeat,
+    Hello,
+    Report,
+    Result,
+    Started,
+    Stop,
+    Work,
+)
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
 from steering.book import Book, LivePoint, in_order_told, observation, steps, worker_process
-from steering.clock import Clock
 from steering.fleet import Fleet
 from steering.hosts import AlgorithmHost, HostFailure, Opening, Proposal
 from steering.search import ModelSearch
@@ -37,6 +47,11 @@ from steering.store.base import (
     Store,
     Transaction,
 )
+
+if TYPE_CHECKING:
+    from hpo_steer.config import Experiment, Model
+    from hpo_steer.space import SearchSpace
+    from steering.clock import Clock
 
 Notify = Callable[[str, str], None]
 """Told of what happens: a kind (``iteration``, ``failed``, ``worker``, ``broker``, ``lost``, ``ended``) and a text."""
@@ -166,7 +181,9 @@ class SteeringLoop:
                 continue
             live = LivePoint(record, attempts=record.attempts, lost=record.lost)
             self.book.add(live)
-            leader = self.book.get(first) if first and self.experiment.steering.duplicates != "replicate" else None
+            leader = (
+                self.book.get(first) if first and self.experiment.steering.duplicates != "replicate" else None
+            )
             if leader is not None:
                 self._follow(live, leader)
             elif record.state == "running":
@@ -209,7 +226,9 @@ class SteeringLoop:
         """
         self._selector.select(timeout_s)
         now = self._clock.monotonic()
-        if (early := self._committed + _GATHER_S - now) > 0:  # a commit costs the same for one result and for fifty
+        if (
+            early := self._committed + _GATHER_S - now
+        ) > 0:  # a commit costs the same for one result and for fifty
             self._clock.sleep(early)
             now = self._clock.monotonic()
         for item in self._transport.receive():
@@ -242,7 +261,9 @@ class SteeringLoop:
             self._transport.control(message)
         self._controls = []
         if self._publish and not self._holding:
-            waiting = [p for n, p in sorted(self._publish.items()) if self.book.get(n) is p and p.state == "queued"]
+            waiting = [
+                p for n, p in sorted(self._publish.items()) if self.book.get(n) is p and p.state == "queued"
+            ]
             self._publish = {}
             now = self._clock.monotonic()
             for point in waiting:
@@ -462,7 +483,9 @@ class SteeringLoop:
 
     def _bye(self, event: Bye) -> None:
         if self.fleet.leave(event.worker):
-            self._notify("worker", f"worker {event.worker} has left" + (f": {event.reason}" if event.reason else ""))
+            self._notify(
+                "worker", f"worker {event.worker} has left" + (f": {event.reason}" if event.reason else "")
+            )
         self._forsake(event.worker, event.reason or "the worker has left")
 
     def _forsake(self, worker: str, why: str) -> None:
@@ -496,7 +519,9 @@ class SteeringLoop:
             return
         for worker in self.fleet.silent(now):
             self.fleet.leave(worker.name)
-            self._notify("worker", f"worker {worker.name} has not been heard of for {self._rules.lease_s:g} s")
+            self._notify(
+                "worker", f"worker {worker.name} has not been heard of for {self._rules.lease_s:g} s"
+            )
         for point in self.book.running():
             if now - point.heard > self._rules.lease_s:
                 self._lose(point, f"no heartbeat for {self._rules.lease_s:g} s")
@@ -593,7 +618,9 @@ class SteeringLoop:
             self._count(queued=size)
         search.begin_iteration(size, proposal.ended)
         if size:
-            self._notify("iteration", f"{_of(tuned, self.models)}iteration {search.iterations}: {size} points")
+            self._notify(
+                "iteration", f"{_of(tuned, self.models)}iteration {search.iterations}: {size} points"
+            )
             for record in records:
                 self._send_out(record)
         self._due.append(proposal.model)
@@ -759,11 +786,19 @@ class SteeringLoop:
     # ------------------------------------------------------------ counting
 
     def _count(
-        self, *, queued: int = 0, running: int = 0, done: int = 0, failed: str | None = None, duplicates: int = 0
+        self,
+        *,
+        queued: int = 0,
+        running: int = 0,
+        done: int = 0,
+        failed: str | None = None,
+        duplicates: int = 0,
     ) -> None:
         """Keeps `counts` equal to what the store will say after the commit."""
         counts = self.counts
-        kinds = counts.failed if failed is None else {**counts.failed, failed: counts.failed.get(failed, 0) + 1}
+        kinds = (
+            counts.failed if failed is None else {**counts.failed, failed: counts.failed.get(failed, 0) + 1}
+        )
         self.counts = Counts(
             counts.queued + queued,
             counts.running + running,

@@ -114,8 +114,10 @@ def best_text(session: Session) -> str:
     if not found:
         return "no result yet"
     if len(goals) > 1:
-        return f"{len(session.loop.models)} fronts" if len(found) > 1 else "latest of the front " + ", ".join(
-            f"{k} {number(v)}" for k, v in found[0][1].items()
+        return (
+            f"{len(session.loop.models)} fronts"
+            if len(found) > 1
+            else "latest of the front " + ", ".join(f"{k} {number(v)}" for k, v in found[0][1].items())
         )
     goal = goals[0]
     values = [(best[goal.name], name) for name, best in found]
@@ -135,7 +137,11 @@ def waiting_text(session: Session) -> str | None:
     queued = loop.counts.queued
     if queued and not loop.fleet.present() and now - session.began > _NO_WORKER_AFTER_S:
         since = duration(now - session.began)
-        hint = "" if session.experiment.evaluation.workers else f" Start one: hpo-evaluate --config {session.config.path}"
+        hint = (
+            ""
+            if session.experiment.evaluation.workers
+            else f" Start one: hpo-evaluate --config {session.config.path}"
+        )
         return (
             f"waiting: {plural(queued, 'point')} queued, no worker is connected to "
             f'"{session.experiment.name}" ({since}).{hint}'
@@ -241,7 +247,21 @@ class PlainProgress(Progress):
         quiet: say nothing but warnings.
     """
 
-    _SHOWN = frozenset({"iteration", "failed", "lost", "worker", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"})
+    _SHOWN = frozenset(
+        {
+            "iteration",
+            "failed",
+            "lost",
+            "worker",
+            "broker",
+            "warning",
+            "ended",
+            "algorithm",
+            "store",
+            "fresh",
+            "drain",
+        }
+    )
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -284,7 +304,9 @@ class PlainProgress(Progress):
         if waiting and news:
             self._say(waiting)
         elif time.monotonic() - self._said > _PLAIN_EVERY_S:
-            self._say(f"{counts_text(session, self._rate)} · {best_text(session)} · {iteration_text(session)}")
+            self._say(
+                f"{counts_text(session, self._rate)} · {best_text(session)} · {iteration_text(session)}"
+            )
 
     def end(self) -> None:
         """Nothing to clear."""
@@ -297,7 +319,9 @@ class LiveProgress(Progress):
         console: where to draw.
     """
 
-    _SHOWN = frozenset({"failed", "lost", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"})
+    _SHOWN = frozenset(
+        {"failed", "lost", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"}
+    )
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live
@@ -313,7 +337,9 @@ class LiveProgress(Progress):
         from rich.text import Text
 
         if kind in self._SHOWN:
-            style = {"warning": "yellow", "failed": "yellow", "lost": "yellow", "broker": "yellow"}.get(kind, "")
+            style = {"warning": "yellow", "failed": "yellow", "lost": "yellow", "broker": "yellow"}.get(
+                kind, ""
+            )
             self._console.print(Text(f"warning: {text}" if kind == "warning" else text, style=style))
 
     def begin(self, session: Session) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,8 @@ from steering.hosts import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hpo_steer.config import Experiment, Model
     from steering.run_view import RunView
     from steering.store.base import IterationRecord

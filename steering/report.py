@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steering.run_view import RunView
 from steering.words import duration, number, params, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from steering.run_view import RunView
     from steering.store.base import PointRecord
 
 FILE_NAME = "report.html"
@@ -24,15 +25,17 @@ _LOG_LINES = 20
 _STYLE = """
 :root{color-scheme:light dark;--page:#fdfdfc;--ink:#20242a;--muted:#6a717c;--line:#e3e5e8;--soft:#f4f5f6;
 --accent:#0072b2;--warn:#b34a00}
-@media (prefers-color-scheme:dark){:root{--page:#15181c;--ink:#e4e6e9;--muted:#969da8;--line:#30353c;--soft:#1e2227;
---accent:#6cbaf0;--warn:#f09050}}
+@media (prefers-color-scheme:dark){:root{--page:#15181c;--ink:#e4e6e9;--muted:#969da8;--line:#30353c;
+--soft:#1e2227;--accent:#6cbaf0;--warn:#f09050}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0;background:var(--page);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1040px;margin:0 auto;padding:2rem 1.25rem 4rem}
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 .2rem;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2.6rem 0 .8rem;padding-top:.9rem;border-top:1px solid var(--line)}
 p{margin:.4rem 0}.muted{color:var(--muted)}
-dl.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:1rem 1.5rem;margin:1.5rem 0 0}
+dl.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:1rem 1.5rem;
+margin:1.5rem 0 0}
 dl.facts dt{color:var(--muted);font-size:.85rem}
 dl.facts dd{margin:0;font-size:1.3rem;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 dl.facts dd small{display:block;font-size:.85rem;font-weight:400;line-height:1.4;color:var(--muted)}
@@ -43,8 +46,8 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 th,td{padding:.3rem .9rem .3rem 0;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line)}
 th{color:var(--muted);font-weight:500}td.n,th.n{text-align:right}
 table.pairs td:last-child{font-weight:600;white-space:normal;overflow-wrap:anywhere}
-pre{background:var(--soft);border-radius:6px;padding:.8rem 1rem;overflow-x:auto;font-size:.82rem;line-height:1.45;
-font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:.5rem 0}
+pre{background:var(--soft);border-radius:6px;padding:.8rem 1rem;overflow-x:auto;font-size:.82rem;
+line-height:1.45;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:.5rem 0}
 details{margin:.5rem 0}summary{cursor:pointer}.warn{color:var(--warn)}
 @media (max-width:600px){main{padding:1.25rem .9rem 3rem}h1{font-size:1.4rem}dl.facts dd{font-size:1.1rem}}
 @media print{main{max-width:none;padding:0}details{display:block}}
@@ -123,7 +126,8 @@ def _heading(view: RunView) -> str:
         f"<div{kind}><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note, kind in facts
     )
-    return f'<h1>{escape(view.name)}</h1>\n<p class="muted">{escape(what)}<br>{escape(state)}</p>\n<dl class="facts">{shown}</dl>'
+    said = f'<p class="muted">{escape(what)}<br>{escape(state)}</p>'
+    return f'<h1>{escape(view.name)}</h1>\n{said}\n<dl class="facts">{shown}</dl>'
 
 
 def _best_facts(view: RunView) -> Iterator[tuple[str, str, str, str]]:
@@ -196,8 +200,8 @@ def _pictures(view: RunView) -> list[tuple[str, str]] | None:
 def _pictures_section(pictures: Sequence[tuple[str, str]] | None, view: RunView) -> str:
     if pictures is None:
         return (
-            "<h2>Pictures</h2>\n<p>They need an extra: <code>pip install &quot;hpo-steer[plot]&quot;</code>, then "
-            f"<code>hpo-steer plot {escape(view.name)}</code>.</p>"
+            "<h2>Pictures</h2>\n<p>They need an extra: <code>pip install &quot;hpo-steer[plot]&quot;</code>, "
+            f"then <code>hpo-steer plot {escape(view.name)}</code>.</p>"
         )
     titles = {
         "progress": "Progress",
@@ -227,7 +231,7 @@ def _models_section(view: RunView) -> str:
                 model.name,
                 f"{sum(p.state == 'done' for p in points)}/{len(points)}",
                 str(sum(p.state == "failed" for p in points)),
-                *([number(values[names[0]]) if values else "–"] if len(names) == 1 else []),
+                *([number(values[names[0]]) if values else "-"] if len(names) == 1 else []),
                 params(best[0].params) if best and len(names) == 1 else "",
             ]
         )
@@ -254,10 +258,10 @@ def _points_section(view: RunView) -> str:
             *([p.model] if several else []),
             str(p.iteration),
             *(number((p.values or {})[name]) for name in names),
-            *(number(p.params[key]) if key in p.params else "–" for key in keys),
+            *(number(p.params[key]) if key in p.params else "-" for key in keys),
             "reused"
             if p.duplicate_of is not None
-            else "–"
+            else "-"
             if p.duration_s is None
             else duration(p.duration_s),
         ]
@@ -275,7 +279,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numeric: set[int
         )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{cells("th", heads)}</tr></thead><tbody>{body}</tbody></table></div>'
+    top = f"<thead><tr>{cells('th', heads)}</tr></thead>"
+    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
 def _failures_section(view: RunView) -> str:
@@ -311,11 +316,12 @@ def _config_section(view: RunView) -> str:
     return (
         "<h2>How to reproduce</h2>\n"
         f"<p>{source}The search is a function of this config, its seed and the results in their order: "
-        "<code>replay</code> takes the algorithm through the recorded results and compares its proposals with the "
-        f"recorded points. Written by hpo-steer {escape(_version())}.</p>\n"
+        "<code>replay</code> takes the algorithm through the recorded results and compares its proposals with "
+        f"the recorded points. Written by hpo-steer {escape(_version())}.</p>\n"
         f"<pre>hpo-steer --config {escape(file.name if file is not None else 'config.yaml')}\n"
         f"hpo-steer replay {escape(view.name)}</pre>\n"
-        f"<details><summary>Config of the run, with every default</summary><pre>{escape(text)}</pre></details>"
+        "<details><summary>Config of the run, with every default</summary>"
+        f"<pre>{escape(text)}</pre></details>"
     )
 
 

@@ -6,10 +6,12 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import RunUnwritable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CARD = "run.json"
 

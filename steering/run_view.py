@@ -6,7 +6,6 @@ import fcntl
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +17,8 @@ from hpo_steer.objectives import Objective, dominates
 from steering.run_folder import CARD, RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from hpo_steer.config import Experiment
     from hpo_steer.space import SearchSpace
     from steering.store.base import (
@@ -139,7 +140,7 @@ class RunView:
     # ------------------------------------------------------------ what is best
 
     def rank(self, point: PointRecord) -> tuple[float, int]:
-        """What sorts done points by the first objective, the best first and the earlier of two equals first."""
+        """What sorts done points by the first objective: the best first, of two equals the earlier."""
         return self.goals[0].sign * (point.values or {})[self.goals[0].name], point.id
 
     def costs(self, point: PointRecord) -> tuple[float, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.config import load_config
@@ -15,6 +14,8 @@ from steering.session import Session, run_path
 from steering.words import duration, number, params, plural
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from steering.progress import Progress
     from steering.session import Outcome
     from steering.store.base import PointRecord
@@ -188,14 +189,19 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
         return
     name = summary["name"]
     evaluated = summary["done"] - summary["duplicates"]
-    parts = [f"{plural(summary['points'], 'point')} in {duration(summary['elapsed_s'])}", f"{evaluated} evaluated"]
+    parts = [
+        f"{plural(summary['points'], 'point')} in {duration(summary['elapsed_s'])}",
+        f"{evaluated} evaluated",
+    ]
     if summary["failed"]:
         parts.append(failures(summary["failed"]))
     if summary["duplicates"]:
         parts.append(f"{plural(summary['duplicates'], 'duplicate')} reused")
     lines = []
     if summary["interrupted"]:
-        lines.append(f"interrupted: {', '.join(parts)}, {summary['unfinished']} not finished; nothing is lost")
+        lines.append(
+            f"interrupted: {', '.join(parts)}, {summary['unfinished']} not finished; nothing is lost"
+        )
     else:
         lines.append(f"done: {', '.join(parts)}")
         reasons = sorted(set(summary["ended"].values()))

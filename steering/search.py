@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from hpo_steer.config import Steering
 from hpo_steer.objectives import Objective, dominates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hpo_steer.config import Steering
 
 
 class ModelSearch:

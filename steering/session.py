@@ -11,17 +11,15 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpo_steer.config import Experiment, LoadedConfig, Model
 from hpo_steer.config.payload import check_payload
 from hpo_steer.config.secrets import broker_settings, store_password
 from hpo_steer.errors import ConfigError
 from hpo_steer.registry import entry
 from hpo_steer.transport import steering_end
-from hpo_steer.transport.base import SteeringEnd
 from steering.changes import check_resumable, recorded
 from steering.clock import Clock, SystemClock
 from steering.hosts import AlgorithmHost, InProcessHost, Opening, ProcessHost, wait_opened
@@ -30,6 +28,12 @@ from steering.loop import Notify, SteeringLoop
 from steering.run_folder import RunFolder
 from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
 from steering.store.opening import StoreLocation, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hpo_steer.config import Experiment, LoadedConfig, Model
+    from hpo_steer.transport.base import SteeringEnd
 
 _TICK_S = 0.2
 _QUIET_S = 1.0
@@ -62,7 +66,7 @@ class Session:
         again: how many points were running when the last session ended.
     """
 
-    def __init__(  # noqa: PLR0913 - made by `open` alone
+    def __init__(
         self,
         config: LoadedConfig,
         folder: RunFolder,
@@ -119,7 +123,7 @@ class Session:
             folder.make()
             hosts.open()
             store = _store(config, folder, fresh=fresh, notify=notify)
-            cleanup.insert(0, lambda: store.close())
+            cleanup.insert(0, store.close)
             store.lock(_owner())
             known = store.run()
             before = _resume(store, known, experiment, folder, extend=extend)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +12,10 @@ from pydantic import BaseModel, ValidationError
 from hpo_steer.config.schema import Experiment
 from hpo_steer.config.source import Source, _Loader
 from hpo_steer.errors import ConfigError, UnknownAlgorithm, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ def _translated(exc: ValidationError) -> ConfigError:
     """The first of pydantic's complaints, in our words."""
     errors = exc.errors(include_url=False)
     first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
-    parts = [p for p in first["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(str|dict|list)\b", p))]
+    parts = [
+        p for p in first["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(str|dict|list)\b", p))
+    ]
     key = ""
     for part in parts:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
@@ -146,7 +150,9 @@ def _keys(parts: list[Any]) -> list[str]:
         if isinstance(part, int):
             continue
         annotation = section.model_fields[part].annotation
-        section = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_section(a)), None)
+        section = next(
+            (a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_section(a)), None
+        )
         if section is None:
             return []
     return list(section.model_fields)

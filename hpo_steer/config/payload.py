@@ -51,7 +51,9 @@ def check_payload(target: str, folder: Path, key: str, kind: str = "function") -
         raise ConfigError(key, f'{file.name} has no {kind} "{name}"; it has: {", ".join(listed) or "none"}')
     node = defined[name]
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not _takes_argument(node):
-        raise ConfigError(key, f"{file.name}:{node.lineno}: {name}() takes no argument; it gets the parameters as a dict")
+        raise ConfigError(
+            key, f"{file.name}:{node.lineno}: {name}() takes no argument; it gets the parameters as a dict"
+        )
 
 
 def _top_level(tree: ast.Module) -> dict[str, ast.stmt | None]:
@@ -70,7 +72,11 @@ def _top_level(tree: ast.Module) -> dict[str, ast.stmt | None]:
             pending.extend(s for h in getattr(node, "handlers", []) for s in h.body)
         else:
             names.update(
-                {n.id: None for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+                {
+                    n.id: None
+                    for n in ast.walk(node)
+                    if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+                }
             )
     return names
 

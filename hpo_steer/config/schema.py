@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from hpo_steer.errors import ConfigError
 from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.space import SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -167,7 +169,9 @@ class Evaluation(Section):
     @model_validator(mode="after")
     def _one(self) -> Evaluation:
         if (self.function is None) == (self.command is None):
-            raise ValueError("needs exactly one of function: FILE.py:NAME and command: [program, argument, …]")
+            raise ValueError(
+                "needs exactly one of function: FILE.py:NAME and command: [program, argument, …]"
+            )
         if self.command == []:
             raise ValueError("command is empty")
         if self.lease_s < 2 * self.heartbeat_s:

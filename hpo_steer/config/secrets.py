@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpo_steer.config.schema import Broker, Store
 from hpo_steer.errors import ConfigError
 from hpo_steer.transport import BrokerSettings
+
+if TYPE_CHECKING:
+    from hpo_steer.config.schema import Broker, Store
 
 BROKER_PASSWORD = "HPO_STEER_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
 STORE_PASSWORD = "HPO_STEER_STORE_PASSWORD"  # noqa: S105 - the name of a variable

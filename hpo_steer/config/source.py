@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hpo_steer.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SUFFIXES = (".yaml", ".yml", ".toml", ".json")
 
@@ -20,11 +22,19 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag.rpartition(":")[2] not in {"bool", "float", "int", "timestamp"}]
+    first: [
+        (tag, rule)
+        for tag, rule in rules
+        if tag.rpartition(":")[2] not in {"bool", "float", "int", "timestamp"}
+    ]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
@@ -60,7 +70,11 @@ class Source:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            near = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES) if path.parent.is_dir() else []
+            near = (
+                sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES)
+                if path.parent.is_dir()
+                else []
+            )
             hint = f"; {nearest(path.name, near)}" if near else ""
             raise ConfigError("", f"there is no such file{hint}", str(path)) from None
         except IsADirectoryError:
@@ -112,7 +126,9 @@ def _note(path: Path, node: yaml.Node, key: str, lines: dict[str, int]) -> None:
         for name, value in node.value:
             inner = f"{key}.{name.value}" if key else str(name.value)
             if inner in lines:
-                raise ConfigError(inner, f"stands twice, first on line {lines[inner]}", f"{path}:{name.start_mark.line + 1}")
+                raise ConfigError(
+                    inner, f"stands twice, first on line {lines[inner]}", f"{path}:{name.start_mark.line + 1}"
+                )
             lines[inner] = name.start_mark.line + 1
             _note(path, value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def best(
     run: Run = None,
+    *,
     config: Config = None,
     store: StoreFolder = RUNS,
     n: Annotated[

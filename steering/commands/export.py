@@ -19,6 +19,7 @@ class Format(StrEnum):
 
 def export(
     run: Run = None,
+    *,
     config: Config = None,
     store: StoreFolder = RUNS,
     format_: Annotated[

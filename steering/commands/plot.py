@@ -31,6 +31,7 @@ class Format(StrEnum):
 
 def plot(
     run: Run = None,
+    *,
     config: Config = None,
     store: StoreFolder = RUNS,
     kind: Annotated[Kind, typer.Option("--kind", "-k", help="Which picture.")] = Kind.all,
@@ -49,7 +50,7 @@ def plot(
     ] = Format.png,
     model: Model = None,
 ) -> None:
-    """Draws a run: progress, importance of parameters, parallel coordinates, Pareto front, timeline of workers.
+    """Draws a run: progress, importance of parameters, parallel coordinates, Pareto front, timeline.
 
     Example: hpo-steer plot digits --kind progress --format svg
     """

@@ -21,6 +21,7 @@ class State(StrEnum):
 
 def points(
     run: Run = None,
+    *,
     config: Config = None,
     store: StoreFolder = RUNS,
     model: Model = None,

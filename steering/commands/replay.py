@@ -7,12 +7,13 @@ from steering.commands.options import RUNS, AsJson, Config, Model, Run, StoreFol
 
 def replay(
     run: Run = None,
+    *,
     config: Config = None,
     store: StoreFolder = RUNS,
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Takes the algorithm through the recorded history: exit code 0 if it proposes exactly the recorded points.
+    """Takes the algorithm through the recorded history; exit code 0 if it proposes the recorded points.
 
     Example: hpo-steer replay digits
     """
@@ -35,8 +36,8 @@ def replay(
         say(f"  recorded  {difference['recorded']}")
         say(f"  proposed  {difference['proposed']}")
         say(
-            f"before it, {plural(found['iterations'], 'iteration')} and {plural(found['points'], 'point')} were "
-            "reproduced; another version of the algorithm or of its libraries proposes other points"
+            f"before it {plural(found['points'], 'point')} in {plural(found['iterations'], 'iteration')} "
+            "were reproduced; another version of the algorithm or of its libraries proposes other points"
         )
     if not found["reproduced"]:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ _MODELS_SHOWN = 20
 
 
 def status(
-    run: Run = None, config: Config = None, store: StoreFolder = RUNS, as_json: AsJson = False
+    run: Run = None, *, config: Config = None, store: StoreFolder = RUNS, as_json: AsJson = False
 ) -> None:
     """How a run stands: its state, its points, the best so far.
 
@@ -125,16 +125,14 @@ def _show(answer: dict[str, Any]) -> None:
     if asks:
         text += f" · an ask takes {duration(asks['median'])}, the longest took {duration(asks['longest'])}"
     say(f"  asked       {text}")
-    say(
-        f"  steered for {duration(answer['elapsed_s'])}, since {answer['created_at'][:16].replace('T', ' ')} UTC"
-    )
+    since = answer["created_at"][:16].replace("T", " ")
+    say(f"  steered for {duration(answer['elapsed_s'])}, since {since} UTC")
     best = answer["best"]
     if best is None:
         say("  best        no result yet")
     elif answer["front_size"] is not None:
-        say(
-            f"  best        {plural(answer['front_size'], 'point')} on the Pareto front: hpo-steer best {answer['name']}"
-        )
+        text = f"{plural(answer['front_size'], 'point')} on the Pareto front"
+        say(f"  best        {text}: hpo-steer best {answer['name']}")
     else:
         (name, value) = next(iter(best["values"].items()))
         where = f"point {best['id']}, iteration {best['iteration']}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo_steer.errors import MissingExtra, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
     from matplotlib.figure import Figure
 
     from steering.run_view import RunView
@@ -159,6 +160,7 @@ def _write_pages(view: RunView, kinds: Sequence[str], folder: Path, model: str |
 def _static_page(svg: str, title: str) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        "<style>:root{color-scheme:light dark;--page:canvas}body{margin:1rem}svg{width:100%;height:auto}</style>"
+        "<style>:root{color-scheme:light dark;--page:canvas}body{margin:1rem}"
+        "svg{width:100%;height:auto}</style>"
         f"{svg}</html>\n"
     )

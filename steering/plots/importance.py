@@ -6,8 +6,8 @@ import math
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from steering.plots.style import SERIES, head, new_figure, shortened, spans_decades
 from steering.plots.study import make_study, quiet_optuna
+from steering.plots.style import SERIES, head, new_figure, shortened, spans_decades
 from steering.words import plural
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SHOWN = 20
 def draw(view: RunView, model: str | None) -> Figure | str:
     """A bar a parameter and objective.
 
-    fANOVA (Hutter et al. 2014) where all parameters are always active and there are not too many points for it,
+    fANOVA (Hutter et al. 2014) where all parameters are always active and there are not too many points,
     else PED-ANOVA (Watanabe et al. 2023).
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,8 @@ def _subtitle(
     done: Sequence[PointRecord],
     thinned: Sequence[PointRecord],
 ) -> str:
-    text = f"{plural(len(done), 'point')}, the bluer the better by {shortened(view.goals[0].name)}; red: the best"
+    goal = shortened(view.goals[0].name)
+    text = f"{plural(len(done), 'point')}, the bluer the better by {goal}; red: the best"
     if len(thinned) < len(done):
         text += f"; {len(thinned)} are drawn"
     if len(shown) < len(space):
@@ -194,7 +196,7 @@ def _lines(axes: Axes, columns: list[list[float]]) -> None:
 def _smooth(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Cosine arcs between the axes, so that lines through one value can be told apart."""
     line: list[tuple[float, float]] = []
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
         for k in range(20):
             t = k / 20
             s = (1 - math.cos(math.pi * t)) / 2

@@ -29,7 +29,8 @@ def draw(view: RunView, model: str | None) -> Figure | str:
     """
     goals = view.goals
     if not 2 <= len(goals) <= 3:
-        return f"it takes two or three objectives, and there {'is one' if len(goals) == 1 else f'are {len(goals)}'}"
+        count = "is one" if len(goals) == 1 else f"are {len(goals)}"
+        return f"it takes two or three objectives, and there {count}"
     name = model or view.models[0].name
     done = [p for p in view.by_model[name] if p.state == "done"]
     if len(done) < 2:
@@ -79,8 +80,9 @@ def _panel(
     front = sorted(best, key=lambda p: (p.values or {})[across.name])
     if staircase:
         fx, fy = place(front)
-        where = "post" if across.sign > 0 else "pre"
-        axes.step(fx, fy, where=where, color=BLUE, linewidth=1.6, alpha=0.6, zorder=3)
+        axes.step(
+            fx, fy, where="post" if across.sign > 0 else "pre", color=BLUE, linewidth=1.6, alpha=0.6, zorder=3
+        )
     axes.scatter(
         *place(front), s=52, color=BLUE, edgecolors="#fefefe", linewidths=0.9, zorder=4, label="Pareto front"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from hpo_steer.errors import MissingExtra
 from hpo_steer.parameters import Categorical, Float, Int, Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from hpo_steer.objectives import Objective
     from hpo_steer.space import SearchSpace
     from steering.store.base import PointRecord

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 BIN = Path(sys.executable).parent
 STEER, EVALUATE = str(BIN / "hpo-steer"), str(BIN / "hpo-evaluate")
@@ -96,7 +98,9 @@ class Project:
             return 0
         process = self.start("points", "--config", "config.yaml", "--json")
         out, _ = process.communicate(timeout=60)
-        return sum(p["state"] in ("done", "failed") for p in json.loads(out)) if process.returncode == 0 else 0
+        return (
+            sum(p["state"] in ("done", "failed") for p in json.loads(out)) if process.returncode == 0 else 0
+        )
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0, what: str = "it") -> None:
@@ -117,9 +121,13 @@ def children(names: Sequence[str], folder: Path) -> list[str]:
         try:
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            cwd = os.readlink(entry / "cwd")
+            cwd = str((entry / "cwd").readlink())
         except OSError:
             continue
-        if state != "Z" and (str(folder) in line or str(folder) in cwd) and any(name in line for name in names):
+        if (
+            state != "Z"
+            and (str(folder) in line or str(folder) in cwd)
+            and any(name in line for name in names)
+        ):
             found.append(line)
     return found

@@ -4,30 +4,68 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.acceptance.program import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 X = {"type": "float", "low": 0.0, "high": 1.0}
 
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("misspelt key", {"steering": {"points_per_iterations": 5}}, 'did you mean "points_per_iteration"?'),
     ("misspelt section", {"sterring": {}}, 'sterring: unknown key; did you mean "steering"?'),
-    ("low above high", {"search_space": {"x": {**X, "low": 2.0}}}, "search_space.x: low (2.0) must be below high (1.0)"),
-    ("low equals high", {"search_space": {"x": {**X, "low": 1.0}}}, "search_space.x: low (1.0) must be below high (1.0)"),
-    ("log of zero", {"search_space": {"x": {**X, "log": True}}}, "search_space.x: a log scale needs low above 0"),
-    ("no choices", {"search_space": {"x": {"type": "categorical", "choices": []}}}, "search_space.x.choices: is empty"),
+    (
+        "low above high",
+        {"search_space": {"x": {**X, "low": 2.0}}},
+        "search_space.x: low (2.0) must be below high (1.0)",
+    ),
+    (
+        "low equals high",
+        {"search_space": {"x": {**X, "low": 1.0}}},
+        "search_space.x: low (1.0) must be below high (1.0)",
+    ),
+    (
+        "log of zero",
+        {"search_space": {"x": {**X, "log": True}}},
+        "search_space.x: a log scale needs low above 0",
+    ),
+    (
+        "no choices",
+        {"search_space": {"x": {"type": "categorical", "choices": []}}},
+        "search_space.x.choices: is empty",
+    ),
     ("algorithm", {"algorithm": "bayesain"}, 'unknown algorithm "bayesain"; did you mean "bayesian"?'),
-    ("algorithm option", {"algorithm": {"name": "bayesian", "initial_point": 3}}, 'did you mean "initial_points"?'),
+    (
+        "algorithm option",
+        {"algorithm": {"name": "bayesian", "initial_point": 3}},
+        'did you mean "initial_points"?',
+    ),
     ("sampler", {"algorithm": {"name": "optuna", "sampler": "tpee"}}, 'did you mean "tpe"?'),
     ("no such file", {"evaluation": {"function": "trian.py:train"}}, 'did you mean "train.py"?'),
-    ("no such function", {"evaluation": {"function": "train.py:trian"}}, 'train.py has no function "trian"; it has: train'),
-    ("no such command", {"evaluation": {"function": None, "command": ["./no-such-program", "{x}"]}}, "no-such-program"),
-    ("fraction 0", {"steering": {"trigger": {"fraction": 0.0}}}, "steering.trigger.fraction: must lie above 0 and at most at 1"),
-    ("fraction 2", {"steering": {"trigger": {"fraction": 2.0}}}, "steering.trigger.fraction: must lie above 0 and at most at 1"),
+    (
+        "no such function",
+        {"evaluation": {"function": "train.py:trian"}},
+        'train.py has no function "trian"; it has: train',
+    ),
+    (
+        "no such command",
+        {"evaluation": {"function": None, "command": ["./no-such-program", "{x}"]}},
+        "no-such-program",
+    ),
+    (
+        "fraction 0",
+        {"steering": {"trigger": {"fraction": 0.0}}},
+        "steering.trigger.fraction: must lie above 0 and at most at 1",
+    ),
+    (
+        "fraction 2",
+        {"steering": {"trigger": {"fraction": 2.0}}},
+        "steering.trigger.fraction: must lie above 0 and at most at 1",
+    ),
     ("contradiction", {"constraints": ["x > 2"]}, "constraints"),
     ("unknown in constraint", {"constraints": ["x + z > 0"]}, 'unknown parameter "z"'),
     ("no objective", {"objectives": {}}, "objectives"),

@@ -46,7 +46,9 @@ def test_killed_half_way_it_proposes_the_points_of_an_undisturbed_run(tmp_path: 
         wait_for(lambda wanted=target: killed.ended() >= wanted, what=f"{target} points")  # type: ignore[misc]
         process.kill()
         process.communicate()
-        wait_for(lambda: not children(["evaluation", "hpo_steer"], killed.folder), what="the end of all workers")
+        wait_for(
+            lambda: not children(["evaluation", "hpo_steer"], killed.folder), what="the end of all workers"
+        )
     out, _ = killed.steer()
     assert "resuming runs/demo: " in out
     wanted = [(p["iteration"], p["params"], p["values"]) for p in quiet.points()]
@@ -153,7 +155,10 @@ def test_all_points_failing_is_a_failure_that_says_where_to_look(tmp_path: Path)
 
 
 def test_a_finite_space_ends_when_every_cell_was_tried(tmp_path: Path) -> None:
-    space = {"x": {"type": "float", "low": 0, "high": 1, "step": 0.5}, "k": {"type": "int", "low": 1, "high": 3}}
+    space = {
+        "x": {"type": "float", "low": 0, "high": 1, "step": 0.5},
+        "k": {"type": "int", "low": 1, "high": 3},
+    }
     project = Project(tmp_path, search_space=space, algorithm="grid", steering={"max_points": 1000})
     out, _ = project.steer()
     assert "exhausted" in out

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hpo_steer import Observation, SearchAlgorithm
-from hpo_steer.space import Params
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpo_steer.space import Params
 
 
 class Constant(SearchAlgorithm):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +12,10 @@ from hpo_steer.algorithm import Failure
 from hpo_steer.config import validate
 from steering.store.base import AttemptRecord, IterationRecord, ModelRecord, PointRecord, RunRecord
 from steering.store.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 BEGAN = 1_760_000_000.0
 
@@ -107,7 +109,7 @@ class _Writer:
     def iteration(self, model: Any, place: int, number: int, size: int, *, last_runs: bool) -> None:
         space = self.experiment.space(model)
         began = self.clock
-        records = []
+        records: list[PointRecord] = []
         for i, params in enumerate(space.sample(size, self._rng)):
             if number > 1 and "eta" in params:
                 params["eta"] = float(min(0.5, max(0.001, 0.063 * 10 ** self._rng.normal(0, 0.8 / number))))

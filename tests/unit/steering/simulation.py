@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.config import Experiment, validate
 from hpo_steer.messages import Control, Event, FailureInfo, Heartbeat, Result, Started, Work
-from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd, SteeringIncoming, TransportStatus
+from hpo_steer.transport.base import (
+    Connected,
+    Delivery,
+    Disconnected,
+    SteeringEnd,
+    SteeringIncoming,
+    TransportStatus,
+)
 from steering.hosts import InProcessHost, Opening, wait_opened
 from steering.loop import SteeringLoop
 from steering.store.base import ModelRecord, RunRecord, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RUN = "run-1"
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpo_steer.messages import Cancel, Stop
-from steering.loop import SteeringLoop
 from steering.store.opening import open_store
 from tests.unit.steering.simulation import Bench, experiment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from steering.loop import SteeringLoop
 
 
 def bench(**changes: Any) -> Bench:
@@ -72,7 +75,9 @@ def test_counts_equal_the_store(closing: list[Bench]) -> None:
 
 
 def test_unevaluated_below(closing: list[Bench]) -> None:
-    b, loop = new(closing, steering={"points_per_iteration": 5, "trigger": {"unevaluated_below": 2}, "max_points": 50})
+    b, loop = new(
+        closing, steering={"points_per_iteration": 5, "trigger": {"unevaluated_below": 2}, "max_points": 50}
+    )
     works = [b.take() for _ in range(5)]
     for work in works[:3]:
         b.finish(work, loss=1.0)
@@ -222,7 +227,9 @@ def test_a_second_worker_with_the_same_attempt_is_stopped(closing: list[Bench]) 
 
 
 def test_a_result_without_the_objective_is_an_error_that_says_so(closing: list[Bench]) -> None:
-    b, loop = new(closing, objectives={"auc": "maximize"}, evaluation={"function": "t.py:t", "max_attempts": 1})
+    b, loop = new(
+        closing, objectives={"auc": "maximize"}, evaluation={"function": "t.py:t", "max_attempts": 1}
+    )
     b.finish(b.take(), loss=1.0)
     loop.step(0)
     (record,) = b.store.points(states=["failed"])
@@ -248,7 +255,10 @@ def test_many_models_share_the_queue_each_with_its_own_iterations(closing: list[
 
 
 def test_duplicates_reuse_the_value(closing: list[Bench]) -> None:
-    space = {"x": {"type": "categorical", "choices": [1.0, 2.0]}, "y": {"type": "categorical", "choices": ["a"]}}
+    space = {
+        "x": {"type": "categorical", "choices": [1.0, 2.0]},
+        "y": {"type": "categorical", "choices": ["a"]},
+    }
     b, loop = new(
         closing,
         search_space=space,
@@ -295,7 +305,9 @@ def test_any_schedule_keeps_the_books(data: st.DataObject) -> None:
         for _ in range(200):
             if loop.over:
                 break
-            match data.draw(st.sampled_from(["finish", "finish", "finish", "start", "fail", "again", "lose", "restart"])):
+            match data.draw(
+                st.sampled_from(["finish", "finish", "finish", "start", "fail", "again", "lose", "restart"])
+            ):
                 case "finish" if b.transport.work:
                     work = b.take()
                     seen.append(work)
