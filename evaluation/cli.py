@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evaluation.launch import Assignment
 
 LOCAL, RUN, RUN_FOLDER = "HPO_STEER_LOCAL", "HPO_STEER_RUN", "HPO_STEER_RUN_FOLDER"
+PARENT = "HPO_STEER_PARENT"
 """The environment that steering gives to the workers it starts itself."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -26,7 +27,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
     "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train {lr} --out {output}'`\n\n"
     "Ctrl-C finishes what runs; again stops at once. Neither loses a result."
 )
-def evaluate(  # noqa: PLR0917 - typer's options
+def evaluate(
     config: Annotated[Path | None, typer.Option(help="The experiment's file (YAML, TOML or JSON).")] = None,
     broker: Annotated[
         str | None,
@@ -126,8 +127,9 @@ def _from_config(
         broker=broker_settings(broker, loaded.folder),
         folder=loaded.folder,
         work_dir=_run_folder() or _own(work_dir, goals.name) or default_work_dir(goals.name),
-        run=os.environ.get(RUN) if local else None,
+        run=os.environ.get(RUN),
         address=local,
+        parent=int(os.environ[PARENT]) if PARENT in os.environ else None,
     )
 
 
@@ -185,11 +187,17 @@ def _run_folder() -> Path | None:
 
 def _work(assignment: Assignment) -> int:
     from evaluation.display import Display
-    from evaluation.launch import check, make_worker
+    from evaluation.launch import make_worker
+    from hpo_steer.config.surroundings import check_evaluation
 
     quiet = assignment.address is not None
     with Display(quiet=quiet) as display:
-        check(assignment, display.say)
+        check_evaluation(
+            assignment.evaluation,
+            assignment.folder,
+            assignment.parameters,
+            lambda text: display.say(f"warning: {text}"),
+        )
         display.say(_heading(assignment))
         worker, warden = make_worker(
             assignment,

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from evaluation.link import link_package
 from evaluation.process import Surroundings
-from evaluation.runners.command import INPUT, OUTPUT, PLACEHOLDER, CommandRunner
+from evaluation.runners.command import CommandRunner
 from evaluation.runners.function import FunctionRunner, FunctionTarget
 from evaluation.settings import WorkerSettings, worker_id
 from evaluation.spool import Spool
 from evaluation.warden import MARK, Warden
 from evaluation.worker import Worker
-from hpo_steer.config.payload import check_payload, payload_file
-from hpo_steer.errors import ConfigError, nearest
+from hpo_steer.config.payload import payload_file
+from hpo_steer.config.surroundings import interpreter
+from hpo_steer.errors import ConfigError
 from hpo_steer.transport import BrokerSettings, worker_end
 
 if TYPE_CHECKING:
@@ -29,20 +27,6 @@ if TYPE_CHECKING:
     from evaluation.runners.base import Runner
     from evaluation.tally import Snapshot
     from hpo_steer.config.schema import Evaluation
-
-OLDEST_PYTHON = (3, 9)
-_PROBE = """
-import sys
-sys.path[:] = sys.argv[2:] + [p for p in sys.path if p]
-found = True
-if sys.argv[1]:
-    import importlib.util
-    try:
-        found = importlib.util.find_spec(sys.argv[1]) is not None
-    except ImportError:
-        found = False
-print("hpo-steer-probe", sys.version_info[0], sys.version_info[1], int(found))
-"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +44,7 @@ class Assignment:
         logs: where logs go, if elsewhere.
         run: id of the run, if known.
         address: the local steering's socket, if that has started us.
+        parent: the steering process that has started us, if one has.
     """
 
     experiment: str
@@ -71,6 +56,7 @@ class Assignment:
     work_dir: Path
     run: str | None = None
     address: str | None = None
+    parent: int | None = None
 
 
 def default_work_dir(experiment: str) -> Path:
@@ -92,24 +78,6 @@ def default_work_dir(experiment: str) -> Path:
     if folder.lstat().st_uid != os.getuid():
         raise ConfigError("", f"{folder} belongs to somebody else; give a --work-dir")
     return folder / experiment
-
-
-def check(assignment: Assignment, say: Callable[[str], None]) -> None:
-    """Looks for what would fail every point, before anything is started.
-
-    Raises:
-        ConfigError: no such file, function, interpreter or program.
-    """
-    evaluation, folder = assignment.evaluation, assignment.folder
-    if evaluation.command is not None:
-        _check_command(assignment, say)
-        return
-    assert evaluation.function is not None  # noqa: S101 - the schema sees to it
-    check_payload(evaluation.function, folder, "evaluation.function")
-    file, module, _ = payload_file(evaluation.function, folder)
-    python = _interpreter(evaluation.python, folder)
-    if file is None or evaluation.python is not None:
-        _probe(python, module if file is None else "", folder, evaluation)
 
 
 def make_worker(
@@ -142,6 +110,7 @@ def make_worker(
         logs=work_dir.resolve() / "logs",
         host=host,
         id=worker,
+        parent=assignment.parent,
     )
     transport = worker_end(
         assignment.broker,
@@ -174,7 +143,7 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path) -> Runner:
         module,
         name,
         path,
-        _interpreter(evaluation.python, folder),
+        interpreter(evaluation.python, folder),
         link,
         assignment.objectives,
         evaluation.reuse,
@@ -190,65 +159,3 @@ def _environment(evaluation: Evaluation, link: Path, mark: str) -> dict[str, str
     env["PYTHONPATH"] = os.pathsep.join(part for part in (env.get("PYTHONPATH"), str(link)) if part)
     env[MARK] = mark
     return env
-
-
-def _interpreter(python: str | None, folder: Path) -> Path:
-    if python is None:
-        return Path(sys.executable)
-    name = os.path.expanduser(python)  # noqa: PTH111 - Path.expanduser raises
-    if os.sep in name:
-        path = folder / name
-        found = path.is_file() and os.access(path, os.X_OK)
-        hint = f"; did you mean {path}/bin/python?" if (path / "bin/python").exists() else ""
-    else:
-        place = shutil.which(name)
-        path, found, hint = Path(place or name), place is not None, " on the PATH"
-    if not found:
-        raise ConfigError("evaluation.python", f"there is no interpreter {path}{hint}")
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolving the link would leave its virtual environment
-
-
-def _probe(python: Path, module: str, folder: Path, evaluation: Evaluation) -> None:
-    """Asks an interpreter for its version, and whether it finds a module."""
-    try:
-        done = subprocess.run(
-            [str(python), "-c", _PROBE, module, str(folder)],
-            cwd=folder,
-            env={**os.environ, **evaluation.env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise ConfigError("evaluation.python", f"{python} cannot be run: {exc}") from None
-    answer = next((s for s in done.stdout.splitlines() if s.startswith("hpo-steer-probe")), "").split()
-    if len(answer) != 4:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise ConfigError("evaluation.python", f"{python} is no working Python: {last}")
-    version = int(answer[1]), int(answer[2])
-    if version < OLDEST_PYTHON:
-        raise ConfigError(
-            "evaluation.python", f"{python} is Python {version[0]}.{version[1]}; trainings need 3.9 or later"
-        )
-    if answer[3] == "0":
-        raise ConfigError(
-            "evaluation.function",
-            f'{python} finds no module "{module}"; is it installed there, or in {folder}?',
-        )
-
-
-def _check_command(assignment: Assignment, say: Callable[[str], None]) -> None:
-    command, folder = assignment.evaluation.command or [], assignment.folder
-    program = command[0]
-    path = assignment.evaluation.env.get("PATH", os.environ.get("PATH"))
-    place = str(folder / program) if os.sep in program else program
-    if "{" not in program and shutil.which(place, path=path) is None:
-        where = "" if os.sep in program else " on the PATH"
-        raise ConfigError("evaluation.command", f'there is no program "{program}"{where}')
-    known = {*assignment.parameters, INPUT, OUTPUT}
-    for name in PLACEHOLDER.findall(" ".join(command)) if assignment.parameters else ():
-        if name not in known:
-            hint = nearest(name, known)
-            say(f"warning: evaluation.command: {{{name}}} is no parameter and stays as it is; {hint}")

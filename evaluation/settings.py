@@ -25,6 +25,7 @@ class WorkerSettings:
         logs: logs of attempts are written here.
         host: the machine's name.
         id: the worker's.
+        parent: the process that has started it and without which it drains; None: it stands on its own.
     """
 
     experiment: str
@@ -35,6 +36,7 @@ class WorkerSettings:
     logs: Path
     host: str
     id: str
+    parent: int | None = None
 
 
 def worker_id() -> tuple[str, str]:

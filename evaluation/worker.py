@@ -295,7 +295,7 @@ class Worker:
 
     def _on_stop(self, stop: Stop) -> None:
         attempt = self._attempts.get((stop.run, stop.point, stop.attempt))
-        if attempt is None or attempt.asked is not None:
+        if attempt is None or attempt.asked is not None or stop.worker not in (None, self._settings.id):
             return
         reason = stop.reason or "steering has ended this attempt"
         attempt.asked = FailureInfo(kind=stop.kind, message=reason)
@@ -461,6 +461,9 @@ class Worker:
         for run, point, attempt in self._training():
             running.setdefault(run, []).append((point, attempt))
         self._outbox.heartbeats(running)
+        if self._settings.parent not in (None, os.getppid()) and not self._signals.number:
+            self._say("steering, which has started this worker, is gone")
+            self._signals.count()
 
     def _hello(self) -> None:
         self._outbox.hello([(point, attempt) for _, point, attempt in self._training()])

@@ -48,7 +48,7 @@ def parse_objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:
     Raises:
         ConfigError: naming the key and what is wrong.
     """
-    if not isinstance(spec, Mapping) or not spec:
+    if not spec or not isinstance(spec, Mapping):
         raise ConfigError("objectives", f"expected a mapping like {{loss: minimize}}, got {spec!r}")
     return tuple(_objective(str(name), entry) for name, entry in spec.items())
 

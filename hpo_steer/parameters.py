@@ -127,14 +127,12 @@ class Categorical(Parameter):
         return self.choices[self.index(value)]
 
 
-def _number(name: str, value: Value) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        try:
-            value = value.item()  # a NumPy scalar
-        except AttributeError:
-            raise OutsideSpace(f"{name}: {value!r} is no number") from None
+def _number(name: str, given: Value) -> float:
+    value = given
+    if not isinstance(value, (int, float)):
+        value = getattr(value, "item", lambda: None)()  # a NumPy scalar
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise OutsideSpace(f"{name}: {value!r} is no finite number")
+        raise OutsideSpace(f"{name}: {given!r} is no finite number")
     return value
 
 

@@ -221,10 +221,13 @@ def _check_writable(folder: Path) -> None:
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(
-            "store", f"{folder} cannot be made: {place} is not writable; choose another with store: FOLDER"
-        )
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as exc:
+        why = exc.strerror or exc
+        text = f"{folder} cannot be made: {place} is not writable ({why}); choose another with store: FOLDER"
+        raise ConfigError("store", text) from exc
 
 
 def _broker(config: LoadedConfig) -> str:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hpo_steer
 from hpo_steer.errors import HpoSteerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 _QUICK_S = 10.0
 _QUICK_DEATHS = 5
@@ -60,7 +61,8 @@ class LocalWorkers:
     def __init__(
         self, count: int, config: Path, overrides: Sequence[str], environment: Mapping[str, str], folder: Path
     ) -> None:
-        self._command = [sys.executable, "-P", "-m", "evaluation", "--config", str(config.resolve())]
+        program = Path(hpo_steer.__file__).parent.parent / "evaluation" / "__main__.py"
+        self._command = [sys.executable, "-P", str(program), "--config", str(config.resolve())]
         for text in overrides:
             self._command += ["--set", text]
         self._environment = dict(environment)

@@ -646,11 +646,7 @@ class SteeringLoop:
         leader.followers.append(live)
 
     def _take_over(self, live: LivePoint, known: PointRecord) -> None:
-        outcome: dict[str, float] | Failure
-        if known.state == "done":
-            outcome = dict(known.values or {})
-        else:
-            outcome = known.failure or Failure("error", "unknown")
+        outcome: dict[str, float] | Failure = known.failure or dict(known.values or {})
         self._end(live, outcome, metrics=known.metrics, duplicate_of=known.id)
 
     def _revive(self, host: AlgorithmHost, failure: HostFailure) -> None:

@@ -189,7 +189,7 @@ class Rate:
 
     def mark(self, now: float, ended: int) -> None:
         """Notes how many points have ended."""
-        self._marks = [(t, n) for t, n in self._marks if now - t < 60.0][-600:] + [(now, ended)]
+        self._marks = [*((t, n) for t, n in self._marks if now - t < 60.0), (now, ended)]
 
     @property
     def per_s(self) -> float | None:

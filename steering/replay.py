@@ -88,7 +88,8 @@ def replay_run(view: RunView, model: str | None = None) -> dict[str, Any]:
     """Goes through all iterations (of a model), until one differs.
 
     Returns:
-        ``iterations`` and ``points`` reproduced, whether all were (``reproduced``), and the ``first_difference``.
+        ``iterations`` and ``points`` reproduced, whether all were (``reproduced``), and
+        the ``first_difference``.
 
     Raises:
         UserError: there is no such model, or its algorithm can't be created.

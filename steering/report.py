@@ -318,7 +318,7 @@ def _config_section(view: RunView) -> str:
         f"<p>{source}The search is a function of this config, its seed and the results in their order: "
         "<code>replay</code> takes the algorithm through the recorded results and compares its proposals with "
         f"the recorded points. Written by hpo-steer {escape(_version())}.</p>\n"
-        f"<pre>hpo-steer --config {escape(file.name if file is not None else 'config.yaml')}\n"
+        f"<pre>hpo-steer --config {escape(file.name if file else 'config.yaml')}\n"
         f"hpo-steer replay {escape(view.name)}</pre>\n"
         "<details><summary>Config of the run, with every default</summary>"
         f"<pre>{escape(text)}</pre></details>"

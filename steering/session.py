@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo_steer.config.payload import check_payload
+import numpy as np
+
 from hpo_steer.config.secrets import broker_settings, store_password
+from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import ConfigError
 from hpo_steer.registry import entry
 from hpo_steer.transport import steering_end
@@ -115,7 +117,7 @@ class Session:
             UserError: whatever the user has to mend; nothing was started.
         """
         experiment = config.experiment
-        _check_files(config)
+        _check(config, notify)
         folder = RunFolder(run_path(experiment))
         hosts = _Hosts(config, folder)
         cleanup: list[Callable[[], None]] = [hosts.close]
@@ -225,18 +227,24 @@ def run_path(experiment: Experiment) -> Path:
     return Path(experiment.store.folder) / experiment.name
 
 
-def _check_files(config: LoadedConfig) -> None:
-    """Checks the user's function where this machine will run it.
+def _check(config: LoadedConfig, notify: Notify) -> None:
+    """Checks the spaces, and what the user's training needs where this machine will run it.
 
     Raises:
         ConfigError: names the file, line and key.
     """
-    rules = config.experiment.evaluation
-    if rules.function is not None and rules.workers:
-        try:
-            check_payload(rules.function, config.folder, "evaluation.function")
-        except ConfigError as exc:
-            raise exc.at(config.source.where("evaluation.function")) from None
+    experiment = config.experiment
+    rules = experiment.evaluation
+    try:
+        spaces = [experiment.space(model) for model in experiment.models]
+        for space in {str(space.to_dict()): space for space in spaces if space.constraints}.values():
+            space.sample(1, np.random.default_rng(experiment.seed))
+        if rules.workers:
+            names = [p.name for space in spaces for p in space]
+            names += [name for model in experiment.models for name in model.constants]
+            check_evaluation(rules, config.folder, names, lambda text: notify("warning", text))
+    except ConfigError as exc:
+        raise exc.at(config.source.where(exc.key)) from None
 
 
 def _store(config: LoadedConfig, folder: RunFolder, *, fresh: bool, notify: Notify) -> Store:

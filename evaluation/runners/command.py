@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,11 @@ from evaluation.attempt import log_tail, remove_if_empty
 from evaluation.process import ProcessGroup, Surroundings, died
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import check_metrics
+from hpo_steer.config.surroundings import INPUT, OUTPUT, PLACEHOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-INPUT, OUTPUT = "input", "output"
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
 _KEPT_OUTPUT = 262_144
 _MAX_OUTPUT_FILE = 8_000_000
 

@@ -235,9 +235,10 @@ class _Line(WireThread):
                 raise MalformedMessage(f"no frame for a worker: {kind.name}")
 
     def on_batch(self) -> None:
-        if self._hanging_up and (
-            self.wire is None or (not self.tokens and self.wire.idle and not self._dirty)
-        ):
+        """Nothing is gathered."""
+
+    def on_flushed(self) -> None:
+        if self._hanging_up and (self.wire is None or (not self.tokens and self.wire.idle)):
             self.quiet.set()
 
     def on_lost(self, wire: Wire, reason: str) -> None:  # noqa: ARG002

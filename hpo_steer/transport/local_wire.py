@@ -165,6 +165,9 @@ class WireThread(ABC):
     def on_batch(self) -> None:
         """Everything at hand was read; in the thread."""
 
+    def on_flushed(self) -> None:  # noqa: B027 - only one side waits for that
+        """What could be sent was sent; in the thread."""
+
     @abstractmethod
     def on_lost(self, wire: Wire, reason: str) -> None:
         """A wire has ended; in the thread."""
@@ -221,6 +224,7 @@ class WireThread(ABC):
         dirty, self._dirty = self._dirty, {}
         for wire in dirty:
             self._flush(wire)
+        self.on_flushed()
 
     def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -161,12 +161,10 @@ def plain(value: float) -> str:
     """A tick's number.
 
     >>> [plain(v) for v in (0.01, 20.0, 1e-05, 3e6, -0.5)]
-    ['0.01', '20', '1e-5', '3e6', '−0.5']
+    ['0.01', '20', '1e-5', '3e6', '-0.5']
     """
     text = f"{value:.4g}"
-    return re.sub(r"e([+-])0*(\d+)", lambda m: "e" + m[1].replace("+", "") + m[2], text).replace(
-        "-", "−", 1 if value < 0 else 0
-    )
+    return re.sub(r"e([+-])0*(\d+)", lambda m: "e" + m[1].replace("+", "") + m[2], text)
 
 
 # ---------------------------------------------------------------- files

@@ -73,7 +73,7 @@ def draw(view: RunView, model: str | None) -> Figure | str:
     head(
         figure,
         f"{view.name}{of} · timeline · slots idle {100 * idle:.0f} % of the time",
-        f"{plural(len(tried), 'attempt')} in {plural(len(lanes), 'slot')}; thin lines: an iteration was asked for",
+        f"{plural(len(tried), 'attempt')} in {plural(len(lanes), 'slot')}; lines: an iteration was asked for",
     )
     return figure
 
@@ -116,8 +116,8 @@ def lane_names(lanes: Sequence[Lane]) -> list[str]:
 def idle_share(lanes: Sequence[Lane], asks: Sequence[IterationRecord] = ()) -> float:
     """The share of the time in which a slot had nothing to do, pauses of the whole run left out.
 
-    A pause is a time in which nothing ran anywhere that is too long to be an ask. While the run goes on, every lane
-    that has had a bar since the last pause, or will have one before the next, counts.
+    A pause is a time in which nothing ran anywhere that is too long to be an ask. Between two pauses every lane
+    counts that has a bar there.
     """
     longest_ask = max((i.ask_s for i in asks), default=0.0)
     pause_s = max(_INTERRUPTION_S, 5 * longest_ask)

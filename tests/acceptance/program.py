@@ -53,7 +53,7 @@ class Project:
         """Writes the config; nested keys are merged."""
         config = json.loads(json.dumps(CONFIG))
         for key, value in changes.items():
-            both = isinstance(value, dict) and isinstance(config.get(key), dict)
+            both = isinstance(value, dict) and isinstance(config.get(key), dict) and value
             config[key] = {**config[key], **value} if both and key != "algorithm" else value
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
@@ -70,7 +70,7 @@ class Project:
         )
 
     def run(
-        self, *arguments: str, code: int = 0, program: str = STEER, timeout_s: float = 120, **environment: str
+        self, *arguments: str, code: int = 0, program: str = STEER, **environment: str
     ) -> tuple[str, str]:
         """Runs a program to its end.
 
@@ -78,7 +78,7 @@ class Project:
             What it wrote to standard output and standard error.
         """
         process = self.start(*arguments, program=program, **environment)
-        out, err = process.communicate(timeout=timeout_s)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         return out, err
 

@@ -169,7 +169,7 @@ class TestRabbitMQ(TransportContract):
         ("amqp://ann@[::1]:99/v", "::1", 99, "ann", None, "v"),
     ],
 )
-def test_a_url_is_understood(  # noqa: PLR0917 - a table
+def test_a_url_is_understood(
     url: str, host: str, port: int, user: str, password: str | None, vhost: str
 ) -> None:
     settings = BrokerSettings(url)

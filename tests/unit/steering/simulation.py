@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpo_steer.algorithm import FailureKind
 from hpo_steer.config import Experiment, validate
 from hpo_steer.messages import Control, Event, FailureInfo, Heartbeat, Result, Started, Work
 from hpo_steer.transport.base import (
@@ -162,7 +163,12 @@ class Bench:
         self.transport.events.append(Started(**self._stamp(work, worker)))
 
     def finish(
-        self, work: Work, loss: float | None = None, *, kind: str | None = None, worker: str = "host-1-a"
+        self,
+        work: Work,
+        loss: float | None = None,
+        *,
+        kind: FailureKind | None = None,
+        worker: str = "host-1-a",
     ) -> None:
         """It reports a loss, or a failure of a kind."""
         outcome: dict[str, Any] = (
