@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hpo_steer.algorithm import FailureKind
 from hpo_steer.messages import Cancel, Stop
 from steering.store.opening import open_store
 from tests.unit.steering.simulation import Bench, experiment
@@ -194,7 +195,7 @@ def test_errors_are_tried_again_and_then_told(closing: list[Bench]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["invalid", "timeout"])
-def test_what_would_fail_again_is_not_tried_again(closing: list[Bench], kind: str) -> None:
+def test_what_would_fail_again_is_not_tried_again(closing: list[Bench], kind: FailureKind) -> None:
     b, loop = new(closing)
     work = b.take()
     b.finish(work, kind=kind)
