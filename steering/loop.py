@@ -61,6 +61,8 @@ _REVIVALS = 3
 _ELAPSED_EVERY_S = 5.0
 _QUEUE_EVERY_S = 10.0
 _GATHER_S = 0.02
+_BUNDLE_S = 0.05
+_BUNDLE_MOST = 32
 
 
 @dataclass
@@ -130,6 +132,7 @@ class SteeringLoop:
         self._due: deque[str] = deque()
         self._revivals = 0
         self._queue_checked = self._committed = 0.0
+        self._short_s: float | None = None
         self._holding = False
         self._drained = False
         self._began = clock.monotonic()
@@ -268,7 +271,7 @@ class SteeringLoop:
             now = self._clock.monotonic()
             for point in waiting:
                 point.published = now
-            self._transport.publish([self._work(point) for point in waiting])
+            self._transport.publish([self._work(point) for point in waiting], self._bundle(len(waiting)))
 
     def _commit(self) -> None:
         if not self._changes:
@@ -286,6 +289,13 @@ class SteeringLoop:
                 self._clock.sleep(pause_s)
         self._changes = []
         self._committed = self._clock.monotonic()
+
+    def _bundle(self, count: int) -> int:
+        """How many of `count` points may go to one worker together: milliseconds of work, and no worker's share."""
+        if self._short_s is None or self._short_s > _BUNDLE_S:
+            return 1
+        fair = count // (4 * max(self.fleet.slots, 1))
+        return max(min(int(_BUNDLE_S / max(self._short_s, 1e-4)), fair, _BUNDLE_MOST), 1)
 
     def _work(self, point: LivePoint) -> Work:
         record = point.record
@@ -388,6 +398,8 @@ class SteeringLoop:
         if not current and isinstance(outcome, Failure):
             self.dropped += 1
             return
+        known = self._short_s if self._short_s is not None else event.duration_s
+        self._short_s = known + 0.1 * (event.duration_s - known) if event.duration_s < 1.0 else event.duration_s
         if point.state == "queued":
             self.fleet.add_busy(event.duration_s)
         elif not current:

@@ -110,8 +110,13 @@ class SteeringEnd(ABC):
         return {}
 
     @abstractmethod
-    def publish(self, work: Sequence[Work]) -> None:
+    def publish(self, work: Sequence[Work], bundle: int = 1) -> None:
         """Puts attempts on the work queue, persistent and confirmed; sent again after a reconnection.
+
+        Args:
+            work: the attempts, in the order in which workers should take them.
+            bundle: how many may travel to one worker together; more than one only where evaluations take
+                milliseconds.
 
         Raises:
             MalformedMessage: one is larger than any receiver lets in; nothing was sent.

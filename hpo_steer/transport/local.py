@@ -80,7 +80,7 @@ class LocalSteeringEnd(SteeringEnd):
         self._exchange.listen(self._listener)
         self._exchange.start()
 
-    def publish(self, work: Sequence[Work]) -> None:  # noqa: D102
+    def publish(self, work: Sequence[Work], bundle: int = 1) -> None:  # noqa: ARG002, D102
         self._exchange.call(self._exchange.enqueue, [encode(item) for item in work])
 
     def receive(self, limit: int = 1000) -> list[SteeringIncoming]:  # noqa: D102

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _CLOSE_S = 5.0
 _COUNT_EVERY_S = 1.0
+_EVENTS_BUNDLE = 64
+_LINGER_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class _End:
         self._publishing: Any = None
         self._opened = False
         self._closed = False
+        self._left: deque[Outgoing] = deque()
+        self._coming = False
+        self._collected_at = 0.0
 
     def status(self) -> TransportStatus:
         """See `SteeringEnd.status`."""
@@ -92,7 +98,24 @@ class _End:
         """Messages with tokens are safe; in the I/O thread."""
 
     def _publish(self, items: Sequence[Outgoing]) -> None:
-        self._session.call(self._outbox.add, items)
+        """Leaves messages for the I/O thread, which is woken unless it comes for them anyway."""
+        self._left.extend(items)
+        if not self._coming:
+            self._coming = True
+            self._session.call(self._collect)
+
+    def _collect(self) -> None:
+        """Publishes what was left; a bundle that has room waits a moment, where others went just now."""
+        wait_s = self._collected_at + _LINGER_S - time.monotonic()
+        if wait_s > 0 and self._left and len(self._left) < self._left[0].bundle:
+            self._session.call_later(wait_s, self._collect)
+            return
+        self._coming = False  # before looking, so that whoever comes too late for this look calls anew
+        self._collected_at = time.monotonic()
+        items = []
+        while self._left:
+            items.append(self._left.popleft())
+        self._outbox.add(items)
 
     def _bury(self, origin: str, body: bytes, reason: str, then: Callable[[], None] | None = None) -> None:
         """Puts a message to the dead letters, and only then takes it from where it was; in the I/O thread."""
@@ -102,13 +125,18 @@ class _End:
         )
         self._outbox.add([letter])
 
+    def _when_idle(self, idle: threading.Event) -> None:
+        self._collected_at = 0.0
+        self._collect()
+        self._outbox.when_idle(idle)
+
     def _say_goodbye(self, inbox: Inbox[Any]) -> None:
         if self._closed:
             return
         self._closed = True
         if self._opened and not self._session.ended:
             idle = threading.Event()
-            self._session.call(self._outbox.when_idle, idle)
+            self._session.call(self._when_idle, idle)
             idle.wait(_CLOSE_S)
         self._session.close()
         if self._session.ended:
@@ -137,7 +165,7 @@ class RabbitSteeringEnd(_End, SteeringEnd):
         self._experiment, self._run, self._on_retry = experiment, run, on_retry
         self._settings = settings
         self._inbox: Inbox[SteeringIncoming | _Drained] = Inbox()
-        self._intake = Intake(self._topology.events, self._on_event)
+        self._intake = Intake(self._topology.events, self._on_events)
         self._intake.set_credit(settings.prefetch)
         self._found = 0
         self._to_drain = 0
@@ -151,8 +179,8 @@ class RabbitSteeringEnd(_End, SteeringEnd):
         if self._found == 0:
             self._is_drained = True
 
-    def publish(self, work: Sequence[Work]) -> None:  # noqa: D102
-        self._publish([Outgoing("", self._topology.work, encode(item)) for item in work])
+    def publish(self, work: Sequence[Work], bundle: int = 1) -> None:  # noqa: D102
+        self._publish([Outgoing("", self._topology.work, encode(item), bundle=bundle) for item in work])
 
     def receive(self, limit: int = 1000) -> list[SteeringIncoming]:  # noqa: D102
         items = self._inbox.take(limit)
@@ -216,6 +244,14 @@ class RabbitSteeringEnd(_End, SteeringEnd):
         self._waiting = None
         self._inbox.put(Disconnected(reason))
 
+    def _on_events(self, tag: Tag, bodies: list[bytes], redelivered: bool) -> None:
+        for body in bodies:
+            self._on_event(tag, body, redelivered)
+        if self._to_drain > 0:
+            self._to_drain -= 1
+            if self._to_drain == 0:
+                self._inbox.put(_Drained())
+
     def _on_event(self, tag: Tag, body: bytes, redelivered: bool) -> None:
         try:
             event = admit_event(body, self._experiment, self._run)
@@ -223,12 +259,10 @@ class RabbitSteeringEnd(_End, SteeringEnd):
             self._bury(self._topology.events, body, str(exc), partial(self._intake.settle, [tag]))
         else:
             self._inbox.put(Delivery(event, tag, redelivered))
-        if self._to_drain > 0:
-            self._to_drain -= 1
-            if self._to_drain == 0:
-                self._inbox.put(_Drained())
 
     def _purge(self, done: threading.Event) -> None:
+        for item in [item for item in self._left if item.key == self._topology.work]:
+            self._left.remove(item)
         self._outbox.forget(self._topology.work)
         if self._publishing is not None and not done.is_set():
             self._publishing.queue_purge(self._topology.work, callback=lambda _frame: done.set())
@@ -262,7 +296,7 @@ class RabbitWorkerEnd(_End, WorkerEnd):
         super().__init__(settings, experiment, "worker")
         self._experiment, self._run, self._on_retry = experiment, run, on_retry
         self._inbox: Inbox[WorkerIncoming] = Inbox()
-        self._intake = Intake(self._topology.work, self._on_work)
+        self._intake = Intake(self._topology.work, self._on_works)
 
     def open(self) -> None:  # noqa: D102
         self._session.open(self._on_retry)
@@ -276,7 +310,7 @@ class RabbitWorkerEnd(_End, WorkerEnd):
 
     def publish(self, event: Event, token: object | None = None) -> None:  # noqa: D102
         care = Care.FLEETING if token is None else Care.KEPT
-        self._publish([Outgoing("", self._topology.events, encode(event), care, token)])
+        self._publish([Outgoing("", self._topology.events, encode(event), care, token, bundle=_EVENTS_BUNDLE)])
 
     def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
         self._session.call(self._intake.settle, _tags(deliveries))
@@ -316,6 +350,10 @@ class RabbitWorkerEnd(_End, WorkerEnd):
         channel.queue_declare(name, exclusive=True, auto_delete=True, callback=ignore)
         channel.queue_bind(name, self._topology.control, callback=ignore)
         channel.basic_consume(name, self._on_control, auto_ack=True, consumer_tag="control", callback=ignore)
+
+    def _on_works(self, tag: Tag, bodies: list[bytes], redelivered: bool) -> None:
+        for body in bodies:
+            self._on_work(tag, body, redelivered)
 
     def _on_work(self, tag: Tag, body: bytes, redelivered: bool) -> None:
         try:

@@ -1,4 +1,8 @@
-"""What comes from one queue of the broker, within a credit."""
+"""What comes from one queue of the broker, within a credit.
+
+A delivery of the broker may be a bundle of messages. Its members share its tag and are settled one by one; the
+broker hears of it when all are.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pika.exceptions import AMQPError
+
+from hpo_steer.transport.bundle import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,15 +31,18 @@ class Intake:
 
     Args:
         queue: the name of the queue.
-        on_message: given each delivery's tag, body, and whether it may have been handed out before.
+        on_messages: given each delivery's tag, its messages, and whether it may have been handed out before.
     """
 
-    def __init__(self, queue: str, on_message: Callable[[Tag, bytes, bool], None]) -> None:
-        self._queue, self._on_message = queue, on_message
+    def __init__(self, queue: str, on_messages: Callable[[Tag, list[bytes], bool], None]) -> None:
+        self._queue, self._on_messages = queue, on_messages
         self._channel: Any = None
         self._connection = 0
         self._credit = 0
         self._in_hand: dict[int, int] = {}  # delivery: number of its consumer
+        self._members: dict[int, int] = {}  # delivery: members not settled yet
+        self._returned: set[int] = set()  # deliveries of which a member was given back
+        self._bundle = 1  # members of the latest delivery
         self._numbers = count(1)
         self._consumer: int | None = None
         self._room = 0  # what the present consumer may still be sent
@@ -49,15 +58,19 @@ class Intake:
         self._channel = self._consumer = None
         self._room, self._changing = 0, False
         self._in_hand.clear()
+        self._members.clear()
+        self._returned.clear()
 
     def set_credit(self, n: int) -> None:
-        """Lets at most `n` deliveries be in hand."""
+        """Lets at most `n` messages be in hand (bundles are counted by the size of the latest)."""
         self._credit = min(n, _MOST)
         self._adjust(eager=True)
 
     def settle(self, tags: Iterable[Tag]) -> None:
-        """Acknowledges deliveries: one frame for all before the first that stays, else one for each."""
-        wanted = self._valid(tags)
+        """Acknowledges messages: one frame for all before the first that stays, else one for each."""
+        wanted = self._ended(tags)
+        self._give_back(wanted & self._returned)
+        wanted = {tag for tag in wanted if tag in self._in_hand}
         if not wanted:
             return
         first = list(takewhile(wanted.__contains__, self._in_hand))
@@ -71,8 +84,12 @@ class Intake:
         self._forget(wanted)
 
     def release(self, tags: Iterable[Tag]) -> None:
-        """Gives deliveries back."""
-        wanted = self._valid(tags)
+        """Gives messages back; a bundle goes back once all its members were settled or given back."""
+        tags = list(tags)
+        self._returned.update(tag for connection, tag in tags if connection == self._connection)
+        self._give_back(self._ended(tags))
+
+    def _give_back(self, wanted: set[int]) -> None:
         try:
             for tag in sorted(wanted, reverse=True):
                 self._channel.basic_nack(tag, requeue=True)
@@ -80,11 +97,21 @@ class Intake:
             return
         self._forget(wanted)
 
-    def _valid(self, tags: Iterable[Tag]) -> set[int]:
-        return {tag for connection, tag in tags if connection == self._connection and tag in self._in_hand}
+    def _ended(self, tags: Iterable[Tag]) -> set[int]:
+        """Counts members down; the deliveries of which none is left."""
+        members = self._members
+        ended = set()
+        for connection, tag in tags:
+            if connection == self._connection and tag in members:
+                members[tag] -= 1
+                if members[tag] <= 0:
+                    ended.add(tag)
+        return ended
 
     def _forget(self, tags: Iterable[int]) -> None:
         for tag in tags:
+            del self._members[tag]
+            self._returned.discard(tag)
             if self._in_hand.pop(tag) == self._consumer:
                 self._room += 1
         self._adjust()
@@ -93,7 +120,7 @@ class Intake:
         """Makes the consumer fit the credit, if need be."""
         if self._channel is None or self._changing:
             return
-        free = self._credit - len(self._in_hand)
+        free = -(-self._credit // self._bundle) - len(self._in_hand)
         if self._consumer is None:
             if free > 0:
                 self._consume(free)
@@ -110,9 +137,9 @@ class Intake:
                 self._changing = False
                 self._adjust()
 
-        def deliver(_channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        def deliver(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
             if self._channel is channel:
-                self._take(number, method.delivery_tag, body, method.redelivered)
+                self._take(number, method, unpack(body, properties.content_type))
 
         try:
             channel.basic_qos(prefetch_count=room, callback=lambda _frame: None)
@@ -135,10 +162,12 @@ class Intake:
         except AMQPError:
             return  # the channel is closing
 
-    def _take(self, number: int, tag: int, body: bytes, redelivered: bool) -> None:
+    def _take(self, number: int, method: Any, bodies: list[bytes]) -> None:
+        tag = method.delivery_tag
         self._in_hand[tag] = number
+        self._bundle = self._members[tag] = len(bodies)
         if number == self._consumer:
             self._room -= 1
-        self._on_message((self._connection, tag), body, redelivered)
+        self._on_messages((self._connection, tag), bodies, method.redelivered)
         if self._room <= 0:
             self._adjust()

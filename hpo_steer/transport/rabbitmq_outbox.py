@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pika
 from pika.exceptions import AMQPError
+
+from hpo_steer.transport.bundle import CONTENT_TYPE, MOST_BYTES, pack
 
 if TYPE_CHECKING:
     import threading
@@ -36,6 +39,7 @@ class Outgoing:
         body: what goes.
         care: how far it is looked after.
         token: what to report once it is confirmed.
+        bundle: how many neighbours of its kind it may travel with, itself included.
         headers: of the message.
         then: called once it is confirmed.
     """
@@ -45,6 +49,7 @@ class Outgoing:
     body: bytes
     care: Care = Care.KEPT
     token: object | None = None
+    bundle: int = 1
     headers: dict[str, Any] | None = None
     then: Callable[[], None] | None = None
 
@@ -66,7 +71,7 @@ class Outbox:
         self._channel: Any = None
         self._blocked = False
         self._pending: deque[Outgoing] = deque()
-        self._in_flight: dict[int, Outgoing] = {}
+        self._in_flight: dict[int, list[Outgoing]] = {}
         self._sequence = 0
         self._lowest = 1
         self._kept = 0
@@ -75,7 +80,7 @@ class Outbox:
     @property
     def unconfirmed(self) -> int:
         """Messages that are not safe yet."""
-        return len(self._pending) + len(self._in_flight)
+        return len(self._pending) + sum(map(len, list(self._in_flight.values())))
 
     def attach(self, channel: Any) -> None:
         """Publishes through a new channel from now on, beginning with what is unconfirmed."""
@@ -89,7 +94,8 @@ class Outbox:
         """The channel is gone."""
         self._channel = None
         self._blocked = False
-        everything = [*self._in_flight.values(), *self._pending]
+        everything = [item for items in self._in_flight.values() for item in items]
+        everything += self._pending
         self._in_flight.clear()
         self._pending = deque(item for item in everything if item.care is Care.KEPT)
 
@@ -111,10 +117,11 @@ class Outbox:
 
     def forget(self, key: str) -> None:
         """Sends messages to a queue no more; those that are on their way are not sent again."""
-        for item in self._in_flight.values():
-            if item.key == key and item.care is Care.KEPT:
-                item.care = Care.FLEETING
-                self._kept -= 1
+        for items in self._in_flight.values():
+            for item in items:
+                if item.key == key and item.care is Care.KEPT:
+                    item.care = Care.FLEETING
+                    self._kept -= 1
         dropped = [item for item in self._pending if item.key == key]
         self._kept -= sum(item.care is Care.KEPT for item in dropped)
         self._pending = deque(item for item in self._pending if item.key != key)
@@ -133,8 +140,9 @@ class Outbox:
         pending, in_flight = self._pending, self._in_flight
         while pending and len(in_flight) < _WINDOW:
             item = pending[0]
+            items = self._bundle(item)
             properties = pika.BasicProperties(
-                content_type="application/json",
+                content_type="application/json" if len(items) == 1 else CONTENT_TYPE,
                 delivery_mode=1 if item.care is Care.FLEETING else 2,
                 headers=item.headers,
                 message_id=str(self._sequence + 1),
@@ -143,25 +151,42 @@ class Outbox:
                 channel.basic_publish(
                     item.exchange,
                     item.key,
-                    item.body,
+                    pack([member.body for member in items]),
                     properties,
                     mandatory=item.care is not Care.FLEETING or not item.exchange,
                 )
             except AMQPError:
                 return  # the channel is closing: its end is reported elsewhere, and then all goes again
             self._sequence += 1
-            in_flight[self._sequence] = item
-            pending.popleft()
+            in_flight[self._sequence] = items
+            for _ in items:
+                pending.popleft()
+
+    def _bundle(self, first: Outgoing) -> list[Outgoing]:
+        """The next message, with those of its kind right behind it that may travel in one with it."""
+        if first.bundle == 1:
+            return [first]
+        items: list[Outgoing] = []
+        size = 0
+        for item in islice(self._pending, first.bundle):
+            size += len(item.body)
+            if items and (
+                size > MOST_BYTES
+                or item.bundle < len(items) + 1
+                or (item.key, item.exchange, item.care) != (first.key, first.exchange, first.care)
+            ):
+                break
+            items.append(item)
+        return items
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         tag = method.delivery_tag
         if method.multiple:
-            items = [self._in_flight.pop(n, None) for n in range(self._lowest, tag + 1)]
+            sent = [item for n in range(self._lowest, tag + 1) for item in self._in_flight.pop(n, ())]
             self._lowest = tag + 1
         else:
-            items = [self._in_flight.pop(tag, None)]
-        sent = [item for item in items if item is not None]
+            sent = list(self._in_flight.pop(tag, ()))
         if isinstance(method, pika.spec.Basic.Nack):
             self._pending.extendleft(reversed([item for item in sent if item.care is not Care.FLEETING]))
         else:
@@ -181,9 +206,8 @@ class Outbox:
         self._tell_idle()
 
     def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
-        item = self._in_flight.pop(int(properties.message_id), None)
-        if item is not None and item.care is Care.KEPT:
-            self._pending.appendleft(item)
+        items = self._in_flight.pop(int(properties.message_id), [])
+        self._pending.extendleft(item for item in reversed(items) if item.care is Care.KEPT)
         self._on_returned(f"{method.reply_text} for {method.routing_key or method.exchange}")
 
     def _tell_idle(self) -> None:

@@ -141,6 +141,10 @@ class Session:
             self._woken = True
             self._loop.add_callback_threadsafe(self._run_calls)
 
+    def call_later(self, delay_s: float, function: Callable[[], None]) -> None:
+        """Has the I/O thread run a function in a while; in that thread."""
+        self._loop.call_later(delay_s, function)
+
     def renew(self, reason: str) -> None:
         """Connects anew; in the I/O thread."""
         if self._pair is not None:

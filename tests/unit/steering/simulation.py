@@ -62,7 +62,7 @@ class HandTransport(SteeringEnd):
         self.events = [*self._in_hand.values(), *self.events]
         self._in_hand.clear()
 
-    def publish(self, work: Sequence[Work]) -> None:
+    def publish(self, work: Sequence[Work], bundle: int = 1) -> None:
         self.work.extend(work)
 
     def receive(self, limit: int = 1000) -> list[SteeringIncoming]:
