@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +16,6 @@ if TYPE_CHECKING:
 
     from hpo_steer.config import LoadedConfig
 
-_PROBE = (
-    "import importlib.util, sys; sys.path.insert(0, sys.argv[2]); "
-    "found = 1 if not sys.argv[1] else importlib.util.find_spec(sys.argv[1]) is not None; "
-    "print('hpo-steer', sys.version_info[0], sys.version_info[1], int(found))"
-)
-_OLDEST = (3, 9)
 _BROKER_PATIENCE_S = 5.0
 
 
@@ -90,7 +80,8 @@ def _space(config: LoadedConfig) -> str:
 
 
 def _algorithm(config: LoadedConfig) -> str:
-    from steering.replay import Hosts, opening
+    from steering.hosts import Opening
+    from steering.replay import Hosts
 
     experiment = config.experiment
     kinds = {
@@ -102,7 +93,7 @@ def _algorithm(config: LoadedConfig) -> str:
         hosts = Hosts(Path(scratch) / "algorithm.log")
         try:
             for number, model in kinds.values():
-                made_from = opening(experiment, model, number, config.folder)
+                made_from = Opening.of(experiment, model, number, config.folder)
                 hosts.open(made_from)
                 names.append(str(made_from.spec.get("name") or made_from.spec.get("class")))
         finally:
@@ -114,74 +105,15 @@ def _algorithm(config: LoadedConfig) -> str:
 
 
 def _evaluation(config: LoadedConfig) -> str:
-    from hpo_steer.config.payload import check_payload, payload_file
+    from hpo_steer.config.surroundings import check_evaluation
 
-    rules = config.experiment.evaluation
-    elsewhere = "" if rules.workers else "; every machine with a worker needs it"
-    if rules.command is not None:
-        return f"{_program(rules.command[0], config.folder, rules.env)}{elsewhere}"
-    target = rules.function or ""
-    check_payload(target, config.folder, "evaluation.function")
-    file, module, _ = payload_file(target, config.folder)
-    python = _interpreter(rules.python, config.folder)
-    major, minor = _ask_interpreter(python, module if file is None else "", config.folder, rules.env)
-    return f"{target}, run by {python} (Python {major}.{minor}){elsewhere}"
-
-
-def _program(program: str, folder: Path, env: dict[str, str]) -> str:
-    if "{" in program:
-        return f"{program} depends on the point"
-    place = str(folder / program) if os.sep in program else program
-    found = shutil.which(place, path=env.get("PATH", os.environ.get("PATH")))
-    if found is None:
-        where = "cannot be run" if os.sep in program and Path(place).exists() else "is not there"
-        raise ConfigError("evaluation.command", f"the program {place} {where}")
-    return found
-
-
-def _interpreter(python: str | None, folder: Path) -> Path:
-    if python is None:
-        return Path(sys.executable)
-    name = os.path.expanduser(python)  # noqa: PTH111 - Path.expanduser raises
-    found = shutil.which(str(folder / name) if os.sep in name else name)
-    if found is None:
-        raise ConfigError("evaluation.python", f"there is no interpreter {name}")
-    return Path(os.path.abspath(found))  # noqa: PTH100 - resolving the link would leave its virtual environment
-
-
-def _ask_interpreter(python: Path, module: str, folder: Path, env: dict[str, str]) -> tuple[int, int]:
-    """The version of an interpreter that can run trainings, and finds the module.
-
-    Raises:
-        ConfigError: it can't, or doesn't.
-    """
-    try:
-        done = subprocess.run(
-            [str(python), "-c", _PROBE, module, str(folder)],
-            cwd=folder,
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise ConfigError("evaluation.python", f"{python} cannot be run: {exc}") from None
-    words = next((line.split() for line in done.stdout.splitlines() if line.startswith("hpo-steer ")), [])
-    if len(words) != 4:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise ConfigError("evaluation.python", f"{python} is no working Python: {last}")
-    version = int(words[1]), int(words[2])
-    if version < _OLDEST:
-        raise ConfigError(
-            "evaluation.python", f"{python} is Python {version[0]}.{version[1]}; trainings need 3.9 or later"
-        )
-    if words[3] == "0":
-        raise ConfigError(
-            "evaluation.function", f'{python} finds no module "{module}"; install it there, or in {folder}'
-        )
-    return version
+    experiment = config.experiment
+    names = [p.name for m in experiment.models for p in experiment.space(m)]
+    names += [name for model in experiment.models for name in model.constants]
+    remarks: list[str] = []
+    what = check_evaluation(experiment.evaluation, config.folder, names, remarks.append)
+    elsewhere = [] if experiment.evaluation.workers else ["every machine with a worker needs it"]
+    return "; ".join([what, *elsewhere, *remarks])
 
 
 # ---------------------------------------------------------------- where results go and come from

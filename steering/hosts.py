@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from hpo_steer.config import Experiment, Model
     from hpo_steer.objectives import Objective
     from hpo_steer.space import SearchSpace
+
+
+_SEED_STEP = 7919
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,27 @@ class Opening:
     constraints: Sequence[str]
     folder: Path
     duplicates: str
+
+    @classmethod
+    def of(cls, experiment: Experiment, model: Model, number: int, folder: Path) -> Opening:
+        """What the algorithm of one of an experiment's models is made from.
+
+        Args:
+            experiment: the config.
+            model: one of its models.
+            number: its place in the config, from 0; models with equal spaces get unlike seeds by it.
+            folder: the config's folder.
+        """
+        return cls(
+            model.name,
+            experiment.algorithm_of(model),
+            experiment.space(model),
+            experiment.goals,
+            (experiment.seed + _SEED_STEP * number) % 2**32,
+            experiment.constraints,
+            folder,
+            experiment.steering.duplicates,
+        )
 
 
 class AlgorithmHost(ABC):

@@ -12,80 +12,30 @@ of these leaves a store from which `load` goes on:
 from __future__ import annotations
 
 import selectors
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from hpo_steer.algorithm import Failure
-from hpo_steer.errors import AlgorithmError, StoreError
-from hpo_steer.messages import (
-    Bye,
-    Cancel,
-    Control,
-    Event,
-    Heartbeat,
-    Hello,
-    Report,
-    Result,
-    Started,
-    Stop,
-    Work,
-)
+from hpo_steer.messages import Bye, Event, Heartbeat, Hello, Report, Result, Started, Stop, Work
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
-from steering.book import Book, LivePoint, in_order_told, observation, steps, worker_process
+from steering.book import Book, LivePoint, worker_process
 from steering.fleet import Fleet
-from steering.hosts import AlgorithmHost, HostFailure, Opening, Proposal
-from steering.search import ModelSearch
-from steering.store.base import (
-    AttemptRecord,
-    Counts,
-    IterationRecord,
-    PointRecord,
-    ReportRecord,
-    Store,
-    Transaction,
-)
+from steering.ledger import Ledger
+from steering.searches import Searches, first_line
+from steering.store.base import AttemptRecord, Counts, ReportRecord, Store, Transaction
 
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, Model
-    from hpo_steer.space import SearchSpace
     from steering.clock import Clock
+    from steering.hosts import AlgorithmHost, Opening
+    from steering.ledger import Notify
 
-Notify = Callable[[str, str], None]
-"""Told of what happens: a kind (``iteration``, ``failed``, ``worker``, ``broker``, ``lost``, ``ended``) and a text."""
-
-_COMMIT_RETRIES_S = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-_REVIVALS = 3
 _ELAPSED_EVERY_S = 5.0
 _QUEUE_EVERY_S = 10.0
 _GATHER_S = 0.02
 _BUNDLE_S = 0.05
 _BUNDLE_MOST = 32
-
-
-@dataclass
-class Tuned:
-    """A model in the loop.
-
-    Attributes:
-        model: as configured.
-        space: its search space.
-        host: where its algorithm lives.
-        search: its iterations and stop rules.
-        ended: why it is over; None while it goes on.
-        last_ask_s: how long its last ask took.
-        ask_began: when the ask under way began, by the monotonic clock.
-    """
-
-    model: Model
-    space: SearchSpace
-    host: AlgorithmHost
-    search: ModelSearch
-    ended: str | None = None
-    last_ask_s: float | None = None
-    ask_began: float = 0.0
 
 
 class SteeringLoop:
@@ -111,41 +61,44 @@ class SteeringLoop:
         clock: Clock,
         notify: Notify,
     ) -> None:
-        self.experiment, self._run, self._store, self._transport = experiment, run, store, transport
+        self.experiment, self._run, self._transport = experiment, run, transport
         self._clock, self._notify = clock, notify
         self._rules = experiment.evaluation
-        self._openings = {model.name: opening for model, opening, _ in openings}
-        self.models = {
-            model.name: Tuned(model, opening.space, host, ModelSearch(experiment.steering, experiment.goals))
-            for model, opening, host in openings
-        }
-        self._hosts = list({id(host): host for _, _, host in openings}.values())
-        self.fleet = Fleet(silent_after_s=self._rules.lease_s)
-        self.book = Book()
-        self.counts = Counts()
-        self.dropped = 0
-        self.connected = True
-        self._changes: list[Callable[[Transaction], None]] = []
-        self._settle: list[Delivery[Event]] = []
-        self._publish: dict[int, LivePoint] = {}
-        self._controls: list[Control] = []
-        self._due: deque[str] = deque()
-        self._revivals = 0
-        self._queue_checked = self._committed = 0.0
-        self._short_s: float | None = None
-        self._holding = False
-        self._drained = False
-        self._began = clock.monotonic()
-        self._elapsed_before = self._elapsed_written = 0.0
         self._selector = selectors.DefaultSelector()
         self._selector.register(transport.fileno(), selectors.EVENT_READ)
-        for host in self._hosts:
-            self._listen(host)
+        self.fleet = Fleet(silent_after_s=self._rules.lease_s)
+        self.book = Book()
+        self._ledger = Ledger(store, clock, notify)
+        self._searches = Searches(
+            experiment,
+            run,
+            openings,
+            book=self.book,
+            ledger=self._ledger,
+            clock=clock,
+            notify=notify,
+            watch=self._watch,
+        )
+        self.models = self._searches.models
+        self.dropped = 0
+        self.connected = True
+        self._short_s: float | None = None
+        self._drained = False
+        self._began = clock.monotonic()
+        self._queue_checked = 0.0
+        self._elapsed_before = self._elapsed_written = 0.0
 
-    def _listen(self, host: AlgorithmHost) -> None:
-        fd = host.fileno()
-        if fd is not None:
+    def _watch(self, host: AlgorithmHost, instead_of: AlgorithmHost | None) -> None:
+        """Wakes up for what a host answers."""
+        if instead_of is not None and (fd := instead_of.fileno()) is not None:
+            self._selector.unregister(fd)
+        if (fd := host.fileno()) is not None:
             self._selector.register(fd, selectors.EVENT_READ)
+
+    @property
+    def counts(self) -> Counts:
+        """How many points are in which state; after each step the store says the same."""
+        return self._ledger.counts
 
     # ------------------------------------------------------------ beginning
 
@@ -158,65 +111,17 @@ class SteeringLoop:
         Returns:
             How many points were running when the last session ended.
         """
-        record = self._store.run()
+        record = self._ledger.store.run()
         self._elapsed_before = self._elapsed_written = record.elapsed_s if record else 0.0
-        self.counts = self._store.counts()
-        ends = {m.name: m.ended for m in self._store.models()}
-        for name, tuned in self.models.items():
-            points = self._store.points(model=name)
-            self._take_up(points)
-            tuned.ended = ends.get(name)
-            self._rebuild(tuned, points)
+        self._ledger.counts = self._ledger.store.counts()
+        self._searches.load()
         running = self.book.running()
         if workers_gone:
             for point in running:
                 self._lose(point, "its worker ended with the last session")
-        self._run_due()
+        self._searches.run_due()
         self.flush()
         return len(running)
-
-    def _take_up(self, points: Sequence[PointRecord]) -> None:
-        """Notes every point; those that have not ended wait, run, or follow again."""
-        now = self._clock.monotonic()
-        for record in points:
-            first = self.book.remember(record)
-            if record.state in ("done", "failed"):
-                continue
-            live = LivePoint(record, attempts=record.attempts, lost=record.lost)
-            self.book.add(live)
-            leader = (
-                self.book.get(first) if first and self.experiment.steering.duplicates != "replicate" else None
-            )
-            if leader is not None:
-                self._follow(live, leader)
-            elif record.state == "running":
-                live.worker, live.started_at = record.worker, record.started_at
-                live.started = live.heard = now
-                self.book.run(live)
-            else:
-                self._publish[live.record.id] = live
-
-    def _rebuild(self, tuned: Tuned, points: list[PointRecord]) -> None:
-        """Repeats the model's history for its search and its algorithm, then what was told after the last ask."""
-        name, search = tuned.model.name, tuned.search
-        iterations = self._store.iterations(name)
-        ended = in_order_told(points)
-        told = 0
-        for iteration in iterations:
-            for record in ended[told : iteration.told]:
-                search.end_point(record.iteration, record.values)
-            told = iteration.told
-            search.begin_iteration(iteration.size)
-            tuned.last_ask_s = iteration.ask_s
-        if tuned.ended is not None:
-            return
-        if iterations:
-            tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
-        for record in ended[told:]:
-            if record.duplicate_of is None:  # duplicates are told together with what they duplicate
-                self._consider(tuned)
-            self._tell(tuned, record)
-        self._consider(tuned)
 
     # ------------------------------------------------------------ one step
 
@@ -230,7 +135,7 @@ class SteeringLoop:
         self._selector.select(timeout_s)
         now = self._clock.monotonic()
         if (
-            early := self._committed + _GATHER_S - now
+            early := self._ledger.committed + _GATHER_S - now
         ) > 0:  # a commit costs the same for one result and for fifty
             self._clock.sleep(early)
             now = self._clock.monotonic()
@@ -245,9 +150,9 @@ class SteeringLoop:
                     self.connected = True
                     self._renew_all(now)
                     self._notify("broker", "connected again")
-        for host in self._hosts:
-            self._answers(host)
-        self._run_due()
+        for host in self._searches.hosts:
+            self._searches.answers(host)
+        self._searches.run_due()
         self._mind_leases(now)
         self._mind_time()
         self.fleet.measure(now, len(self.book.running()))
@@ -256,39 +161,23 @@ class SteeringLoop:
     def flush(self) -> None:
         """Commits what was decided, then acknowledges and publishes."""
         self._mind_elapsed()
-        self._commit()
-        if self._settle:
-            self._transport.settle(self._settle)
-            self._settle = []
-        for message in self._controls:
+        self._ledger.commit()
+        ledger = self._ledger
+        if ledger.settle:
+            self._transport.settle(ledger.settle)
+            ledger.settle = []
+        for message in ledger.controls:
             self._transport.control(message)
-        self._controls = []
-        if self._publish and not self._holding:
+        ledger.controls = []
+        if ledger.publish and not self._searches.holding:
             waiting = [
-                p for n, p in sorted(self._publish.items()) if self.book.get(n) is p and p.state == "queued"
+                p for n, p in sorted(ledger.publish.items()) if self.book.get(n) is p and p.state == "queued"
             ]
-            self._publish = {}
+            ledger.publish = {}
             now = self._clock.monotonic()
             for point in waiting:
                 point.published = now
             self._transport.publish([self._work(point) for point in waiting], self._bundle(len(waiting)))
-
-    def _commit(self) -> None:
-        if not self._changes:
-            return
-        for pause_s in (*_COMMIT_RETRIES_S, None):
-            try:
-                with self._store.transaction() as transaction:
-                    for change in self._changes:
-                        change(transaction)
-                break
-            except StoreError as exc:
-                if pause_s is None or not exc.transient:
-                    raise
-                self._notify("store", f"{exc}; trying again in {pause_s:g} s")
-                self._clock.sleep(pause_s)
-        self._changes = []
-        self._committed = self._clock.monotonic()
 
     def _bundle(self, count: int) -> int:
         """How many of `count` points may go to one worker together: milliseconds of work, and no worker's share."""
@@ -317,7 +206,7 @@ class SteeringLoop:
         if isinstance(event, (Started, Report, Result)) and not self.book.saw(event.point):
             self._transport.reject(delivery, f"there is no point {event.point}")
             return
-        self._settle.append(delivery)
+        self._ledger.settle.append(delivery)
         if isinstance(event, Bye):
             self._bye(event)
             return
@@ -339,7 +228,7 @@ class SteeringLoop:
             case Result():
                 self.fleet[event.worker].done += 1
                 self._result(event)
-        self._run_due()
+        self._searches.run_due()
 
     def _renew(self, worker: str, number: int, attempt: int, now: float) -> None:
         point = self.book.get(number)
@@ -350,7 +239,7 @@ class SteeringLoop:
             point.heard = now
 
     def _stop(self, point: int, attempt: int, worker: str | None, reason: str) -> None:
-        self._controls.append(
+        self._ledger.controls.append(
             Stop(
                 experiment=self.experiment.name,
                 run=self._run,
@@ -378,15 +267,15 @@ class SteeringLoop:
         point.worker, point.slot = event.worker, event.slot
         point.started_at, point.started, point.heard = self._clock.time(), now, now
         self.book.run(point)
-        self._count(queued=-1, running=1)
+        self._ledger.count(queued=-1, running=1)
         row = AttemptRecord(event.point, event.attempt, event.worker, event.slot, point.started_at)
-        self._changes.append(lambda tx: tx.start_attempt(row))
+        self._ledger.add(lambda tx: tx.start_attempt(row))
 
     def _report(self, event: Report) -> None:
         point = self.book.get(event.point)
         if point is not None and point.attempt == event.attempt:
             row = ReportRecord(event.point, event.attempt, event.step, event.metrics, event.at)
-            self._changes.append(lambda tx: tx.add_report(row))
+            self._ledger.add(lambda tx: tx.add_report(row))
 
     def _result(self, event: Result) -> None:
         point = self.book.get(event.point)
@@ -399,7 +288,9 @@ class SteeringLoop:
             self.dropped += 1
             return
         known = self._short_s if self._short_s is not None else event.duration_s
-        self._short_s = known + 0.1 * (event.duration_s - known) if event.duration_s < 1.0 else event.duration_s
+        self._short_s = (
+            known + 0.1 * (event.duration_s - known) if event.duration_s < 1.0 else event.duration_s
+        )
         if point.state == "queued":
             self.fleet.add_busy(event.duration_s)
         elif not current:
@@ -419,12 +310,12 @@ class SteeringLoop:
             outcome.message if isinstance(outcome, Failure) else "",
             event.log,
         )
-        self._changes.append(lambda tx: tx.end_attempt(row))
+        self._ledger.add(lambda tx: tx.end_attempt(row))
         if current:
             point.attempts = event.attempt
         if isinstance(outcome, Failure) and self._again(point, outcome):
             return
-        self._end(
+        self._searches.end_point(
             point,
             outcome,
             metrics=None if failed else event.metrics,
@@ -464,10 +355,10 @@ class SteeringLoop:
         was_running = point.state == "running"
         self.book.requeue(point)
         if was_running:
-            self._count(queued=1, running=-1)
+            self._ledger.count(queued=1, running=-1)
         change = partial(_requeue_point, point=point.record.id, attempts=point.attempts, lost=point.lost)
-        self._changes.append(change)
-        self._publish[point.record.id] = point
+        self._ledger.add(change)
+        self._ledger.publish[point.record.id] = point
 
     def _lose(self, point: LivePoint, why: str) -> None:
         """The worker of a running attempt is gone: the point goes out again, unless it has lost too many."""
@@ -484,11 +375,13 @@ class SteeringLoop:
                 "lost",
                 why,
             )
-            self._changes.append(lambda tx: tx.end_attempt(row))
+            self._ledger.add(lambda tx: tx.end_attempt(row))
         point.lost += 1
         if point.lost >= self._rules.max_lost:
             message = f"it lost its worker {point.lost} times, the last time: {why}"
-            self._end(point, Failure("lost", message), worker=point.worker, started_at=point.started_at)
+            self._searches.end_point(
+                point, Failure("lost", message), worker=point.worker, started_at=point.started_at
+            )
             return
         self._notify("lost", f"point {point.record.id} lost its worker ({why}); it goes out again")
         self._requeue(point)
@@ -549,7 +442,7 @@ class SteeringLoop:
         gone = [p for p in self.book.queued() if p.published and now - p.published > self._rules.lease_s]
         if gone:
             self._notify("lost", f"{len(gone)} points have vanished from the work queue; they go out again")
-            self._publish.update({p.record.id: p for p in gone})
+            self._ledger.publish.update({p.record.id: p for p in gone})
 
     @property
     def elapsed_s(self) -> float:
@@ -559,7 +452,7 @@ class SteeringLoop:
     def _mind_elapsed(self) -> None:
         if self.elapsed_s - self._elapsed_written >= _ELAPSED_EVERY_S:
             self._elapsed_written = self.elapsed_s
-            self._changes.append(lambda tx: tx.set_run(elapsed_s=self._elapsed_written))
+            self._ledger.add(lambda tx: tx.set_run(elapsed_s=self._elapsed_written))
 
     def _mind_time(self) -> None:
         limit = self.experiment.steering.max_time_s
@@ -568,265 +461,32 @@ class SteeringLoop:
         for tuned in self.models.values():
             if tuned.search.stopped is None:
                 tuned.search.stop(f"max_time_s ({limit:g}) reached")
-                self._wind_down(tuned)
-
-    # ------------------------------------------------------------ what algorithms say
-
-    def _consider(self, tuned: Tuned) -> None:
-        """Asks for the next iteration if it is due."""
-        n = 0 if self._holding or tuned.ended else tuned.search.wanted()
-        if n:
-            tuned.search.begin_ask(n)
-            tuned.ask_began = self._clock.monotonic()
-            tuned.host.ask(tuned.model.name, n)
-            if tuned.host.fileno() is None:
-                self._answers(tuned.host)
-        elif tuned.search.stopped is not None:
-            self._wind_down(tuned)
-
-    def _run_due(self) -> None:
-        while self._due:
-            self._consider(self.models[self._due.popleft()])
-
-    def _answers(self, host: AlgorithmHost) -> None:
-        for reply in host.replies():
-            if isinstance(reply, Proposal):
-                self._proposed(reply)
-            elif isinstance(reply, HostFailure):
-                if not reply.died:
-                    raise reply.error
-                self._revive(host, reply)
-
-    def _proposed(self, proposal: Proposal) -> None:
-        """Writes an iteration down and sends its points out."""
-        tuned = self.models[proposal.model]
-        search = tuned.search
-        tuned.last_ask_s = proposal.ask_s
-        size = len(proposal.points)
-        if size:
-            now = self._clock.time()
-            iteration = IterationRecord(
-                proposal.model,
-                search.iterations + 1,
-                search.wanted_at_ask,
-                size,
-                search.told_at_ask,
-                now - proposal.ask_s,
-                proposal.ask_s,
-            )
-            records = [
-                PointRecord(
-                    self.book.next_id(),
-                    proposal.model,
-                    point.id,
-                    iteration.number,
-                    point.params,
-                    tuned.space.hash(point.params),
-                    created_at=now,
-                )
-                for point in proposal.points
-            ]
-            self._changes.append(lambda tx: tx.add_iteration(iteration, records))
-            self._count(queued=size)
-        search.begin_iteration(size, proposal.ended)
-        if size:
-            self._notify(
-                "iteration", f"{_of(tuned, self.models)}iteration {search.iterations}: {size} points"
-            )
-            for record in records:
-                self._send_out(record)
-        self._due.append(proposal.model)
-
-    def _send_out(self, record: PointRecord) -> None:
-        """A new point waits for a worker, or takes over what becomes (or became) of an equal one."""
-        live = LivePoint(record)
-        first = self.book.remember(record)
-        self.book.add(live)
-        if first is None or self.experiment.steering.duplicates == "replicate":
-            self._publish[live.record.id] = live
-            return
-        leader = self.book.get(first)
-        if leader is not None:
-            self._follow(live, leader)
-            return
-        self._commit()
-        (known,) = self._store.points(ids=[first])
-        self._take_over(live, known)
-
-    def _follow(self, live: LivePoint, leader: LivePoint) -> None:
-        live.follows = leader.record.id
-        leader.followers.append(live)
-
-    def _take_over(self, live: LivePoint, known: PointRecord) -> None:
-        outcome: dict[str, float] | Failure = known.failure or dict(known.values or {})
-        self._end(live, outcome, metrics=known.metrics, duplicate_of=known.id)
-
-    def _revive(self, host: AlgorithmHost, failure: HostFailure) -> None:
-        """Starts a new process for the algorithms of one that died, and repeats their histories."""
-        from steering.hosts import ProcessHost
-
-        self._revivals += 1
-        if self._revivals > _REVIVALS or not isinstance(host, ProcessHost):
-            raise failure.error
-        self._notify("algorithm", f"{failure.error}; starting it again ({self._revivals} of {_REVIVALS})")
-        self._selector.unregister(host.fileno())
-        host.close()
-        fresh = host.again()
-        self._hosts[self._hosts.index(host)] = fresh
-        self._listen(fresh)
-        self._commit()
-        for name, tuned in self.models.items():
-            if tuned.host is host:
-                tuned.host = fresh
-                self._repeat(tuned, name)
-
-    def _repeat(self, tuned: Tuned, name: str) -> None:
-        points = self._store.points(model=name)
-        iterations = self._store.iterations(name)
-        ended = in_order_told(points)
-        tuned.host.open(self._openings[name])
-        tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
-        told = iterations[-1].told if iterations else 0
-        at_ask = tuned.search.told_at_ask if tuned.search.asking else len(ended)
-        for place, record in enumerate(ended[told:], told):
-            if place == at_ask:
-                tuned.host.ask(name, tuned.search.wanted_at_ask)
-            tuned.host.tell(name, [observation(record)])
-        if tuned.search.asking and at_ask == len(ended):
-            tuned.host.ask(name, tuned.search.wanted_at_ask)
+                self._searches.wind_down(tuned)
 
     # ------------------------------------------------------------ ends
-
-    def _end(
-        self,
-        point: LivePoint,
-        outcome: dict[str, float] | Failure,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        worker: str | None = None,
-        started_at: float | None = None,
-        duration_s: float | None = None,
-        duplicate_of: int | None = None,
-    ) -> None:
-        """A point has ended for good: write it down, tell its algorithm, see what is due."""
-        tuned = self.models[point.record.model]
-        failure = outcome if isinstance(outcome, Failure) else None
-        record = replace(
-            point.record,
-            state="failed" if failure else "done",
-            values=None if isinstance(outcome, Failure) else outcome,
-            metrics=metrics,
-            failure=failure,
-            attempts=point.attempts,
-            lost=point.lost,
-            worker=worker,
-            started_at=started_at,
-            ended_at=self._clock.time(),
-            duration_s=duration_s,
-            told=tuned.search.ended + 1,
-            duplicate_of=duplicate_of,
-        )
-        self.book.remove(point)
-        self._changes.append(lambda tx: tx.end_point(record))
-        self._count(
-            queued=-(point.state == "queued"),
-            running=-(point.state == "running"),
-            done=int(failure is None),
-            failed=failure.kind if failure else None,
-            duplicates=int(failure is None and duplicate_of is not None),
-        )
-        if failure is not None and failure.kind != "cancelled" and duplicate_of is None:
-            self._notify("failed", f"point {record.id} failed: {failure.kind}: {first_line(failure.message)}")
-        self._tell(tuned, record)
-        self._due.append(record.model)
-        for follower in point.followers:
-            follower.follows = None
-            self._take_over(follower, record)
-
-    def _tell(self, tuned: Tuned, record: PointRecord) -> None:
-        tuned.host.tell(tuned.model.name, [observation(record)])
-        if tuned.search.end_point(record.iteration, record.values) and record.values:
-            self._notify("best", f"point {record.id}")
-
-    def _wind_down(self, tuned: Tuned) -> None:
-        """A model's search has stopped: what no worker has begun is cancelled, and when all is in, it is over."""
-        if tuned.ended is not None:
-            return
-        reason = tuned.search.stopped or ""
-        if tuned.search.cut:
-            self._cancel_queued(tuned, reason)
-        if tuned.search.over:
-            tuned.ended = reason
-            self._changes.append(lambda tx: tx.end_model(tuned.model.name, reason))
-            if len(self.models) > 1:
-                self._notify("ended", f"model {tuned.model.name}: {reason}")
-
-    def _cancel_queued(self, tuned: Tuned, reason: str) -> None:
-        queued = self.book.queued(tuned.model.name)
-        if queued:
-            numbers = [p.record.id for p in queued]
-            self._controls.append(Cancel(experiment=self.experiment.name, run=self._run, points=numbers))
-            for point in queued:
-                self._end(point, Failure("cancelled", f"the search has stopped: {reason}"))
 
     @property
     def over(self) -> bool:
         """Whether every model's search is over."""
-        return not self._due and all(tuned.ended is not None for tuned in self.models.values())
+        return self._searches.over
 
     def hold(self) -> None:
         """Sends nothing out any more: for draining."""
-        self._holding = True
+        self._searches.holding = True
         self._transport.discard_work()
 
     def finish(self, reason: str | None) -> None:
         """Writes down how this session ended; None leaves the run open to be resumed."""
         elapsed = self.elapsed_s
-        self._changes.append(lambda tx: tx.set_run(elapsed_s=elapsed, ended=reason))
+        self._ledger.add(lambda tx: tx.set_run(elapsed_s=elapsed, ended=reason))
         self.flush()
 
     def close(self) -> None:
         """Ends the algorithms' processes."""
-        for host in self._hosts:
+        for host in self._searches.hosts:
             host.close()
         self._selector.close()
-
-    # ------------------------------------------------------------ counting
-
-    def _count(
-        self,
-        *,
-        queued: int = 0,
-        running: int = 0,
-        done: int = 0,
-        failed: str | None = None,
-        duplicates: int = 0,
-    ) -> None:
-        """Keeps `counts` equal to what the store will say after the commit."""
-        counts = self.counts
-        kinds = (
-            counts.failed if failed is None else {**counts.failed, failed: counts.failed.get(failed, 0) + 1}
-        )
-        self.counts = Counts(
-            counts.queued + queued,
-            counts.running + running,
-            counts.done + done,
-            kinds,
-            counts.duplicates + duplicates,
-        )
 
 
 def _requeue_point(tx: Transaction, *, point: int, attempts: int, lost: int) -> None:
     tx.requeue_point(point, attempts, lost)
-
-
-def _of(tuned: Tuned, models: Mapping[str, Tuned]) -> str:
-    return f"{tuned.model.name}: " if len(models) > 1 else ""
-
-
-def first_line(text: str) -> str:
-    """The first line of a message, for one-line notices."""
-    return text.strip().partition("\n")[0]
-
-
-__all__ = ["AlgorithmError", "Notify", "SteeringLoop", "Tuned", "first_line"]

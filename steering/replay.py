@@ -25,30 +25,8 @@ from steering.hosts import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hpo_steer.config import Experiment, Model
     from steering.run_view import RunView
     from steering.store.base import IterationRecord
-
-
-def opening(experiment: Experiment, model: Model, number: int, folder: Path) -> Opening:
-    """What a model's algorithm is made from.
-
-    Args:
-        experiment: the config.
-        model: one of its models.
-        number: its place in the config, from 0.
-        folder: the config's folder.
-    """
-    return Opening(
-        model.name,
-        experiment.algorithm_of(model),
-        experiment.space(model),
-        experiment.goals,
-        (experiment.seed + 7919 * number) % 2**32,
-        experiment.constraints,
-        folder,
-        experiment.steering.duplicates,
-    )
 
 
 class Hosts:
@@ -103,7 +81,7 @@ def replay_run(view: RunView, model: str | None = None) -> dict[str, Any]:
         try:
             for number, configured in enumerate(view.experiment.models):
                 if configured.name in names and not _replay_model(
-                    view, opening(view.experiment, configured, number, folder), hosts, answer
+                    view, Opening.of(view.experiment, configured, number, folder), hosts, answer
                 ):
                     break
         finally:

@@ -25,8 +25,9 @@ from hpo_steer.transport import steering_end
 from steering.changes import check_resumable, recorded
 from steering.clock import Clock, SystemClock
 from steering.hosts import AlgorithmHost, InProcessHost, Opening, ProcessHost, wait_opened
+from steering.ledger import Notify
 from steering.local_workers import LocalWorkers
-from steering.loop import Notify, SteeringLoop
+from steering.loop import SteeringLoop
 from steering.run_folder import RunFolder
 from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
 from steering.store.opening import StoreLocation, open_store
@@ -324,7 +325,7 @@ class _Hosts:
         limit = min(len(experiment.models), os.cpu_count() or 1)
         waiting: dict[int, set[str]] = {}
         for number, model in enumerate(experiment.models):
-            opening = self._opening(model, number)
+            opening = Opening.of(experiment, model, number, self._config.folder)
             host: AlgorithmHost
             name = opening.spec.get("name")
             if name is not None and not entry(str(name)).heavy:
@@ -344,19 +345,6 @@ class _Hosts:
                 wait_opened(host, waiting[id(host)])
             except ConfigError as exc:
                 raise exc.at(self._config.source.where(exc.key)) from None
-
-    def _opening(self, model: Model, number: int) -> Opening:
-        experiment = self._config.experiment
-        return Opening(
-            model.name,
-            experiment.algorithm_of(model),
-            experiment.space(model),
-            experiment.goals,
-            (experiment.seed + 7919 * number) % 2**32,
-            experiment.constraints,
-            self._config.folder,
-            experiment.steering.duplicates,
-        )
 
     def close(self) -> None:
         for host in self._all:

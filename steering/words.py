@@ -12,7 +12,7 @@ def duration(seconds: float) -> str:
     """A time span in two units at most.
 
     >>> [duration(s) for s in (0.042, 3.21, 69, 4000, 200000)]
-    ['0.04 s', '3.2 s', '1 min 09 s', '1 h 07 min', '2 d 8 h']
+    ['0.04 s', '3.2 s', '1 min 09 s', '1 h 06 min', '2 d 7 h']
     """
     if seconds < 1:
         return f"{seconds:.2f} s"

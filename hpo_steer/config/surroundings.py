@@ -33,7 +33,7 @@ print("hpo-steer-probe", sys.version_info[0], sys.version_info[1], int(found))
 
 def check_evaluation(
     evaluation: Evaluation, folder: Path, parameters: Sequence[str], say: Callable[[str], None]
-) -> None:
+) -> str:
     """Checks that this machine can run what a config evaluates points with.
 
     Args:
@@ -42,18 +42,23 @@ def check_evaluation(
         parameters: names that a command's placeholders may have; empty: not known.
         say: told what looks wrong without being an error.
 
+    Returns:
+        What will run.
+
     Raises:
         ConfigError: no such file, function, module, interpreter or program.
     """
     if evaluation.command is not None:
-        _check_command(evaluation, folder, parameters, say)
-        return
+        return _check_command(evaluation, folder, parameters, say)
     assert evaluation.function is not None  # noqa: S101 - the schema sees to it
     check_payload(evaluation.function, folder, "evaluation.function")
     file, module, _ = payload_file(evaluation.function, folder)
     python = interpreter(evaluation.python, folder)
     if file is None or evaluation.python is not None:
-        _probe(python, module if file is None else "", folder, evaluation)
+        version = _probe(python, module if file is None else "", folder, evaluation)
+    else:
+        version = sys.version_info[:2]
+    return f"{evaluation.function}, run by {python} (Python {version[0]}.{version[1]})"
 
 
 def interpreter(python: str | None, folder: Path) -> Path:
@@ -81,7 +86,7 @@ def interpreter(python: str | None, folder: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolving the link would leave its virtual environment
 
 
-def _probe(python: Path, module: str, folder: Path, evaluation: Evaluation) -> None:
+def _probe(python: Path, module: str, folder: Path, evaluation: Evaluation) -> tuple[int, int]:
     """Asks an interpreter for its version, and whether it finds a module."""
     try:
         done = subprocess.run(
@@ -110,16 +115,18 @@ def _probe(python: Path, module: str, folder: Path, evaluation: Evaluation) -> N
             "evaluation.function",
             f'{python} finds no module "{module}"; is it installed there, or in {folder}?',
         )
+    return version
 
 
 def _check_command(
     evaluation: Evaluation, folder: Path, parameters: Sequence[str], say: Callable[[str], None]
-) -> None:
+) -> str:
     command = evaluation.command or []
     program = command[0]
     path = evaluation.env.get("PATH", os.environ.get("PATH"))
     place = str(folder / program) if os.sep in program else program
-    if "{" not in program and shutil.which(place, path=path) is None:
+    found = program if "{" in program else shutil.which(place, path=path)
+    if found is None:
         where = "" if os.sep in program else " on the PATH"
         raise ConfigError("evaluation.command", f'there is no program "{program}"{where}')
     known = {*parameters, INPUT, OUTPUT}
@@ -127,3 +134,4 @@ def _check_command(
         if name not in known:
             hint = nearest(name, known)
             say(f"evaluation.command: {{{name}}} is no parameter and stays as it is; {hint}")
+    return found

@@ -310,7 +310,9 @@ class RabbitWorkerEnd(_End, WorkerEnd):
 
     def publish(self, event: Event, token: object | None = None) -> None:  # noqa: D102
         care = Care.FLEETING if token is None else Care.KEPT
-        self._publish([Outgoing("", self._topology.events, encode(event), care, token, bundle=_EVENTS_BUNDLE)])
+        self._publish(
+            [Outgoing("", self._topology.events, encode(event), care, token, bundle=_EVENTS_BUNDLE)]
+        )
 
     def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
         self._session.call(self._intake.settle, _tags(deliveries))

@@ -134,8 +134,8 @@ def shortened(text: str, most: int = 28) -> str:
 
 
 def spans_decades(values: Sequence[float]) -> bool:
-    """Whether values are better shown on a logarithmic scale: all positive, and over 1.5 decades."""
-    return bool(values) and min(values) > 0 and max(values) / min(values) > 10**1.5
+    """Whether values are better shown on a logarithmic scale: all positive, and over a decade."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) > 10
 
 
 def logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:

@@ -208,6 +208,6 @@ def test_two_workers_evaluate_side_by_side_and_a_killed_one_is_replaced(tmp_path
 def _is_worker(entry: Path, folder: Path) -> bool:
     try:
         line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return "-m evaluation" in line and str(folder) in line
+        return "evaluation/__main__" in line and str(folder) in line
     except OSError:
         return False

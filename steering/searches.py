@@ -1,0 +1,372 @@
+"""The searches of an experiment's models: asks, iterations, and what becomes of points.
+
+This is the side of the loop that faces the algorithms; `steering.loop` faces the workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hpo_steer.algorithm import Failure
+from hpo_steer.messages import Cancel
+from steering.book import Book, LivePoint, in_order_told, observation, steps
+from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
+from steering.search import ModelSearch
+from steering.store.base import IterationRecord, PointRecord
+
+if TYPE_CHECKING:
+    from hpo_steer.config import Experiment, Model
+    from hpo_steer.space import SearchSpace
+    from steering.clock import Clock
+    from steering.ledger import Ledger, Notify
+
+_REVIVALS = 3
+
+
+@dataclass
+class Tuned:
+    """A model in the loop.
+
+    Attributes:
+        model: as configured.
+        space: its search space.
+        host: where its algorithm lives.
+        search: its iterations and stop rules.
+        ended: why it is over; None while it goes on.
+        last_ask_s: how long its last ask took.
+        ask_began: when the ask under way began, by the monotonic clock.
+    """
+
+    model: Model
+    space: SearchSpace
+    host: AlgorithmHost
+    search: ModelSearch
+    ended: str | None = None
+    last_ask_s: float | None = None
+    ask_began: float = 0.0
+
+
+class Searches:
+    """All models of an experiment, each with its search and its algorithm.
+
+    Args:
+        experiment: its config.
+        run: id of the run.
+        openings: what each model's algorithm was made from, with the host it was opened in.
+        book: the points on their way.
+        ledger: takes what is decided.
+        clock: the time.
+        notify: hears what happens.
+        watch: told of each host that replies through a descriptor, and of the one it replaces.
+
+    Attributes:
+        models: by name.
+        hosts: where their algorithms live.
+        holding: nothing is asked for any more.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        run: str,
+        openings: Sequence[tuple[Model, Opening, AlgorithmHost]],
+        *,
+        book: Book,
+        ledger: Ledger,
+        clock: Clock,
+        notify: Notify,
+        watch: Callable[[AlgorithmHost, AlgorithmHost | None], None],
+    ) -> None:
+        self._experiment, self._run, self._book, self._ledger = experiment, run, book, ledger
+        self._clock, self._notify, self._watch = clock, notify, watch
+        self._openings = {model.name: opening for model, opening, _ in openings}
+        self.models = {
+            model.name: Tuned(model, opening.space, host, ModelSearch(experiment.steering, experiment.goals))
+            for model, opening, host in openings
+        }
+        self.hosts = list({id(host): host for _, _, host in openings}.values())
+        for host in self.hosts:
+            watch(host, None)
+        self.holding = False
+        self._due: deque[str] = deque()
+        self._revivals = 0
+
+    # ------------------------------------------------------------ taking up a run
+
+    def load(self) -> None:
+        """Takes up the run where the store has it, and has the algorithms restored."""
+        ends = {m.name: m.ended for m in self._ledger.store.models()}
+        for name, tuned in self.models.items():
+            points = self._ledger.store.points(model=name)
+            self._take_up(points)
+            tuned.ended = ends.get(name)
+            self._rebuild(tuned, points)
+
+    def _take_up(self, points: Sequence[PointRecord]) -> None:
+        """Notes every point; those that have not ended wait, run, or follow again."""
+        now = self._clock.monotonic()
+        for record in points:
+            first = self._book.remember(record)
+            if record.state in ("done", "failed"):
+                continue
+            live = LivePoint(record, attempts=record.attempts, lost=record.lost)
+            self._book.add(live)
+            leader = (
+                self._book.get(first)
+                if first and self._experiment.steering.duplicates != "replicate"
+                else None
+            )
+            if leader is not None:
+                self._follow(live, leader)
+            elif record.state == "running":
+                live.worker, live.started_at = record.worker, record.started_at
+                live.started = live.heard = now
+                self._book.run(live)
+            else:
+                self._ledger.publish[live.record.id] = live
+
+    def _rebuild(self, tuned: Tuned, points: list[PointRecord]) -> None:
+        """Repeats the model's history for its search and its algorithm, then what was told after the last ask."""
+        name, search = tuned.model.name, tuned.search
+        iterations = self._ledger.store.iterations(name)
+        ended = in_order_told(points)
+        told = 0
+        for iteration in iterations:
+            for record in ended[told : iteration.told]:
+                search.end_point(record.iteration, record.values)
+            told = iteration.told
+            search.begin_iteration(iteration.size)
+            tuned.last_ask_s = iteration.ask_s
+        if tuned.ended is not None:
+            return
+        if iterations:
+            tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
+        for record in ended[told:]:
+            if record.duplicate_of is None:  # duplicates are told together with what they duplicate
+                self._consider(tuned)
+            self._tell(tuned, record)
+        self._consider(tuned)
+
+    # ------------------------------------------------------------ asking
+
+    def run_due(self) -> None:
+        """Asks for the iterations that are due.
+
+        Call it after every event: when an ask goes out must not depend on how many events were read at once.
+        """
+        while self._due:
+            self._consider(self.models[self._due.popleft()])
+
+    def _consider(self, tuned: Tuned) -> None:
+        """Asks for the next iteration if it is due."""
+        n = 0 if self.holding or tuned.ended else tuned.search.wanted()
+        if n:
+            tuned.search.begin_ask(n)
+            tuned.ask_began = self._clock.monotonic()
+            tuned.host.ask(tuned.model.name, n)
+            if tuned.host.fileno() is None:
+                self.answers(tuned.host)
+        elif tuned.search.stopped is not None:
+            self.wind_down(tuned)
+
+    def answers(self, host: AlgorithmHost) -> None:
+        """Takes in what a host has answered.
+
+        Raises:
+            AlgorithmError: an algorithm failed; the run can be resumed.
+        """
+        for reply in host.replies():
+            if isinstance(reply, Proposal):
+                self._proposed(reply)
+            elif isinstance(reply, HostFailure):
+                if not reply.died:
+                    raise reply.error
+                self._revive(host, reply)
+
+    def _proposed(self, proposal: Proposal) -> None:
+        """Writes an iteration down and sends its points out."""
+        tuned = self.models[proposal.model]
+        search = tuned.search
+        tuned.last_ask_s = proposal.ask_s
+        size = len(proposal.points)
+        if size:
+            now = self._clock.time()
+            iteration = IterationRecord(
+                proposal.model,
+                search.iterations + 1,
+                search.wanted_at_ask,
+                size,
+                search.told_at_ask,
+                now - proposal.ask_s,
+                proposal.ask_s,
+            )
+            records = [
+                PointRecord(
+                    self._book.next_id(),
+                    proposal.model,
+                    point.id,
+                    iteration.number,
+                    point.params,
+                    tuned.space.hash(point.params),
+                    created_at=now,
+                )
+                for point in proposal.points
+            ]
+            self._ledger.add(lambda tx: tx.add_iteration(iteration, records))
+            self._ledger.count(queued=size)
+        search.begin_iteration(size, proposal.ended)
+        if size:
+            self._notify(
+                "iteration", f"{_of(tuned, self.models)}iteration {search.iterations}: {size} points"
+            )
+            for record in records:
+                self._send_out(record)
+        self._due.append(proposal.model)
+
+    def _send_out(self, record: PointRecord) -> None:
+        """A new point waits for a worker, or takes over what becomes (or became) of an equal one."""
+        live = LivePoint(record)
+        first = self._book.remember(record)
+        self._book.add(live)
+        if first is None or self._experiment.steering.duplicates == "replicate":
+            self._ledger.publish[live.record.id] = live
+            return
+        leader = self._book.get(first)
+        if leader is not None:
+            self._follow(live, leader)
+            return
+        self._ledger.commit()
+        (known,) = self._ledger.store.points(ids=[first])
+        self._take_over(live, known)
+
+    def _follow(self, live: LivePoint, leader: LivePoint) -> None:
+        live.follows = leader.record.id
+        leader.followers.append(live)
+
+    def _take_over(self, live: LivePoint, known: PointRecord) -> None:
+        outcome: dict[str, float] | Failure = known.failure or dict(known.values or {})
+        self.end_point(live, outcome, metrics=known.metrics, duplicate_of=known.id)
+
+    def _revive(self, host: AlgorithmHost, failure: HostFailure) -> None:
+        """Starts a new process for the algorithms of one that died, and repeats their histories."""
+        self._revivals += 1
+        if self._revivals > _REVIVALS or not isinstance(host, ProcessHost):
+            raise failure.error
+        self._notify("algorithm", f"{failure.error}; starting it again ({self._revivals} of {_REVIVALS})")
+        fresh = host.again()
+        self._watch(fresh, host)
+        host.close()
+        self.hosts[self.hosts.index(host)] = fresh
+        self._ledger.commit()
+        for name, tuned in self.models.items():
+            if tuned.host is host:
+                tuned.host = fresh
+                self._repeat(tuned, name)
+
+    def _repeat(self, tuned: Tuned, name: str) -> None:
+        points = self._ledger.store.points(model=name)
+        iterations = self._ledger.store.iterations(name)
+        ended = in_order_told(points)
+        tuned.host.open(self._openings[name])
+        tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
+        told = iterations[-1].told if iterations else 0
+        at_ask = tuned.search.told_at_ask if tuned.search.asking else len(ended)
+        for place, record in enumerate(ended[told:], told):
+            if place == at_ask:
+                tuned.host.ask(name, tuned.search.wanted_at_ask)
+            tuned.host.tell(name, [observation(record)])
+        if tuned.search.asking and at_ask == len(ended):
+            tuned.host.ask(name, tuned.search.wanted_at_ask)
+
+    # ------------------------------------------------------------ ends
+
+    def end_point(
+        self,
+        point: LivePoint,
+        outcome: dict[str, float] | Failure,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        worker: str | None = None,
+        started_at: float | None = None,
+        duration_s: float | None = None,
+        duplicate_of: int | None = None,
+    ) -> None:
+        """A point has ended for good: write it down, tell its algorithm, see what is due."""
+        tuned = self.models[point.record.model]
+        failure = outcome if isinstance(outcome, Failure) else None
+        record = replace(
+            point.record,
+            state="failed" if failure else "done",
+            values=None if isinstance(outcome, Failure) else outcome,
+            metrics=metrics,
+            failure=failure,
+            attempts=point.attempts,
+            lost=point.lost,
+            worker=worker,
+            started_at=started_at,
+            ended_at=self._clock.time(),
+            duration_s=duration_s,
+            told=tuned.search.ended + 1,
+            duplicate_of=duplicate_of,
+        )
+        self._book.remove(point)
+        self._ledger.add(lambda tx: tx.end_point(record))
+        self._ledger.count(
+            queued=-(point.state == "queued"),
+            running=-(point.state == "running"),
+            done=int(failure is None),
+            failed=failure.kind if failure else None,
+            duplicates=int(failure is None and duplicate_of is not None),
+        )
+        if failure is not None and failure.kind != "cancelled" and duplicate_of is None:
+            self._notify("failed", f"point {record.id} failed: {failure.kind}: {first_line(failure.message)}")
+        self._tell(tuned, record)
+        self._due.append(record.model)
+        for follower in point.followers:
+            follower.follows = None
+            self._take_over(follower, record)
+
+    def _tell(self, tuned: Tuned, record: PointRecord) -> None:
+        tuned.host.tell(tuned.model.name, [observation(record)])
+        if tuned.search.end_point(record.iteration, record.values) and record.values:
+            self._notify("best", f"point {record.id}")
+
+    def wind_down(self, tuned: Tuned) -> None:
+        """A model's search has stopped: what no worker has begun is cancelled, and when all is in, it is over."""
+        if tuned.ended is not None:
+            return
+        reason = tuned.search.stopped or ""
+        if tuned.search.cut:
+            self._cancel_queued(tuned, reason)
+        if tuned.search.over:
+            tuned.ended = reason
+            self._ledger.add(lambda tx: tx.end_model(tuned.model.name, reason))
+            if len(self.models) > 1:
+                self._notify("ended", f"model {tuned.model.name}: {reason}")
+
+    def _cancel_queued(self, tuned: Tuned, reason: str) -> None:
+        queued = self._book.queued(tuned.model.name)
+        if queued:
+            numbers = [p.record.id for p in queued]
+            self._ledger.controls.append(
+                Cancel(experiment=self._experiment.name, run=self._run, points=numbers)
+            )
+            for point in queued:
+                self.end_point(point, Failure("cancelled", f"the search has stopped: {reason}"))
+
+    @property
+    def over(self) -> bool:
+        """Whether every model's search is over."""
+        return not self._due and all(tuned.ended is not None for tuned in self.models.values())
+
+
+def _of(tuned: Tuned, models: Mapping[str, Tuned]) -> str:
+    return f"{tuned.model.name}: " if len(models) > 1 else ""
+
+
+def first_line(text: str) -> str:
+    """The first line of a message, for one-line notices."""
+    return text.strip().partition("\n")[0]

@@ -1,0 +1,72 @@
+"""The examples run as their README says, through the installed program."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.program import STEER
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/config.yaml"))
+
+
+def run(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [STEER, *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_example(name: str, folder: Path) -> dict[str, Any]:
+    config = str(EXAMPLES / name / "config.yaml")
+    answer: dict[str, Any] = json.loads(run(folder, "--config", config, "--json"))
+    assert answer["failed"] == {}
+    assert answer["done"] == answer["points"] == answer["expected"]
+    assert json.loads(run(folder, "replay", name, "--json"))["reproduced"] is True
+    return answer
+
+
+def test_every_example_is_tested() -> None:
+    assert NAMES == ["command", "many_models", "own_algorithm"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_checks_and_says_so(name: str, tmp_path: Path) -> None:
+    run(tmp_path, "check", str(EXAMPLES / name / "config.yaml"))
+    commands = re.findall(r"--config (\S+)", (EXAMPLES / name / "README.md").read_text(encoding="utf-8"))
+    assert set(commands) == {f"examples/{name}/config.yaml"}
+
+
+def test_command(tmp_path: Path) -> None:
+    answer = run_example("command", tmp_path)
+    assert answer["points"] == 24
+    best = answer["best"]
+    assert best["values"]["loss"] < answer["first_iteration_best"] + 1e-12
+    (point,) = json.loads(run(tmp_path, "best", "command", "-n", "1", "--json"))
+    assert point["metrics"]["steps"] == point["params"]["steps"]
+
+
+def test_own_algorithm(tmp_path: Path) -> None:
+    answer = run_example("own_algorithm", tmp_path)
+    assert answer["points"] == 100
+    assert answer["best"]["values"]["loss"] < answer["first_iteration_best"]
+
+
+def test_many_models(tmp_path: Path) -> None:
+    answer = run_example("many_models", tmp_path)
+    assert answer["points"] == 240
+    best = json.loads(run(tmp_path, "best", "many_models", "--json"))
+    assert len({point["model"] for point in best}) == len(best) == 20
