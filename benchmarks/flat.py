@@ -34,7 +34,15 @@ def ends_of_a_run(points: int) -> list[float]:
             "store": str(folder / "runs"),
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-P", "-m", "steering.cli", "--config", str(folder / "config.yaml"), "--json"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "steering.cli",
+            "--config",
+            str(folder / "config.yaml"),
+            "--json",
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
         database = sqlite3.connect(folder / "runs" / "flat" / "store.db")
         ends = [row[0] for row in database.execute("SELECT ended_at FROM hpo_points ORDER BY ended_at")]
@@ -50,7 +58,9 @@ def rate(ends: list[float], place: int, window: int) -> float:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--points", type=int, default=21_500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--window", type=int, default=1_500)

@@ -15,7 +15,18 @@ from pathlib import Path
 
 from benchmarks.measuring import median, show
 
-HEAVY = ("torch", "botorch", "ax", "optuna", "nevergrad", "pika", "sqlalchemy", "alembic", "pandas", "matplotlib")
+HEAVY = (
+    "torch",
+    "botorch",
+    "ax",
+    "optuna",
+    "nevergrad",
+    "pika",
+    "sqlalchemy",
+    "alembic",
+    "pandas",
+    "matplotlib",
+)
 
 
 def timed(command: list[str]) -> float:
@@ -28,12 +39,16 @@ def timed(command: list[str]) -> float:
 def pulled_in() -> list[str]:
     """Heavy packages that ``import hpo_steer`` imports."""
     code = f"import sys, hpo_steer; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

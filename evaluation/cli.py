@@ -182,7 +182,7 @@ def _own(work_dir: Path | None, experiment: str) -> Path | None:
 
 def _run_folder() -> Path | None:
     folder = os.environ.get(RUN_FOLDER)
-    return Path(folder) if folder and os.environ.get(LOCAL) else None
+    return Path(folder) if folder else None
 
 
 def _work(assignment: Assignment) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace
-from hpo_steer.registry import algorithm_class, build
+from hpo_steer.registry import algorithm_class, build, entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,9 +51,10 @@ class Guest:
     ) -> None:
         options = {k: v for k, v in spec.items() if k not in ("name", "class")}
         self._space, self._forbid = space, forbid
-        self._users = "class" in spec
-        self.name = str(spec["class"] if self._users else spec["name"])
-        cls = _user_class(self.name, folder) if self._users else algorithm_class(self.name)
+        of_a_file = "class" in spec
+        self.name = str(spec["class"] if of_a_file else spec["name"])
+        self._users = of_a_file or entry(self.name).plugin
+        cls = _user_class(self.name, folder) if of_a_file else algorithm_class(self.name)
         self._algorithm = build(cls, self.name, space, objectives, seed, options)
         self._numbered = 0
         self._seen: set[str] = set()
@@ -142,21 +143,25 @@ class Guest:
         Raises:
             AlgorithmError: the method failed.
         """
-        if not self._users:
-            try:
-                self._algorithm.restore(history)
-            except HpoSteerError:
-                raise
-            except Exception as exc:
-                raise AlgorithmError(
-                    f'algorithm "{self.name}" could not be restored: {type(exc).__name__}: {exc}'
-                ) from exc
+        if self._users and type(self._algorithm).restore is SearchAlgorithm.restore:
+            for step in history:
+                if isinstance(step, Told):
+                    self.tell(step.observations)
+                else:
+                    self.ask(step.n)
             return
-        for step in history:
-            if isinstance(step, Told):
-                self.tell(step.observations)
-            elif isinstance(step, Asked):
-                self.ask(step.n)
+        try:
+            self._algorithm.restore(history)
+        except HpoSteerError:
+            raise
+        except Exception as exc:
+            raise AlgorithmError(
+                f'algorithm "{self.name}" could not be restored: {type(exc).__name__}: {exc}'
+            ) from exc
+        if self._users:
+            points = [point for step in history if isinstance(step, Asked) for point in step.points]
+            self._numbered = len(points)
+            self._seen = {self._space.hash(point.params) for point in points}
 
 
 def _user_class(target: str, folder: Path) -> type[SearchAlgorithm]:
@@ -177,6 +182,9 @@ def _user_class(target: str, folder: Path) -> type[SearchAlgorithm]:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as exc:
         raise ConfigError("algorithm.class", f"{module} cannot be imported: {exc}") from exc
-    if not isinstance(found, type) or not all(callable(getattr(found, m, None)) for m in ("ask", "tell")):
-        raise ConfigError("algorithm.class", f"{target} is no class with ask(n) and tell(observations)")
+    if not isinstance(found, type) or not issubclass(found, SearchAlgorithm):
+        raise ConfigError(
+            "algorithm.class",
+            f"{target} is no subclass of hpo_steer.SearchAlgorithm, with ask(n) and tell(observations)",
+        )
     return found

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hpo_steer.errors import HpoSteerError, UserError
+from hpo_steer.errors import ConfigError, HpoSteerError, UserError
 from hpo_steer.guests import Guest
 from hpo_steer.jsonlines import dumps, history_from_json, observation_from_json
 from hpo_steer.objectives import parse_objectives
@@ -36,12 +36,14 @@ class Host:
         try:
             getattr(self, f"_{request['op']}")(request)
         except HpoSteerError as exc:
-            self._fail(request, str(exc), user=isinstance(exc, UserError))
+            key = exc.key if isinstance(exc, ConfigError) else None
+            message = exc.message if isinstance(exc, ConfigError) else str(exc)
+            self._fail(request, message, user=isinstance(exc, UserError), key=key)
         except Exception as exc:  # noqa: BLE001 - a request's failure is the sender's to judge
             traceback.print_exc()
             self._fail(request, f"{type(exc).__name__}: {exc}", user=False)
 
-    def _fail(self, request: dict[str, Any], message: str, *, user: bool) -> None:
+    def _fail(self, request: dict[str, Any], message: str, *, user: bool, key: str | None = None) -> None:
         self._reply(
             {
                 "op": "error",
@@ -49,6 +51,7 @@ class Host:
                 "model": request.get("model"),
                 "message": message,
                 "user": user,
+                "key": key,
             }
         )
 

@@ -41,12 +41,14 @@ class AlgorithmEntry:
         summary: one line for ``hpo-steer algorithms``.
         extra: the extra of hpo-steer that brings what it needs, if any.
         heavy: whether an ask takes long enough to belong in a process of its own.
+        plugin: whether somebody else wrote it; what it proposes is checked and numbered like a user's class.
     """
 
     path: str
     summary: str
     extra: str | None = None
     heavy: bool = False
+    plugin: bool = False
 
 
 def shadowed(package: str) -> ShadowedPackage | None:
@@ -75,7 +77,9 @@ def registered() -> Mapping[str, AlgorithmEntry]:
     """
     found: dict[str, AlgorithmEntry] = {}
     for point in entry_points(group="hpo_steer.algorithms"):
-        found[point.name] = AlgorithmEntry(point.value, f"plug-in {_distribution(point)}", heavy=True)
+        found[point.name] = AlgorithmEntry(
+            point.value, f"plug-in {_distribution(point)}", heavy=True, plugin=True
+        )
     registries = entry_points(group="hpo_steer.registries")
     if not registries:
         raise HpoSteerError(
@@ -182,4 +186,10 @@ def build(
                 raise ConfigError(
                     f"algorithm.{key}", f'"{name}" has no such option; {nearest(key, keywords)}'
                 )
-    return cls(space, objectives, seed=seed, **options)
+    try:
+        return cls(space, objectives, seed=seed, **options)
+    except TypeError as exc:
+        raise ConfigError(
+            "algorithm",
+            f'"{name}" cannot be created: {exc}. It is called with (space, objectives, seed=…, options)',
+        ) from exc

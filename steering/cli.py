@@ -78,6 +78,10 @@ def run(
     runs and help to write configs.
     """
     if context.invoked_subcommand is not None:
+        if config is not None:
+            raise UserError(
+                f"--config goes behind the command: hpo-steer {context.invoked_subcommand} --config {config}"
+            )
         return
     if config is None:
         typer.echo(context.get_help())

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo_steer.algorithm import Observation, Point, Step
-from hpo_steer.errors import AlgorithmError, HpoSteerError, UserError
+from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, UserError
 from hpo_steer.guests import Guest
 from hpo_steer.jsonlines import dumps, history_to_json, observation_to_json
 
@@ -314,13 +314,19 @@ class ProcessHost(AlgorithmHost):
 
     def _reply(self, reply: Mapping[str, Any]) -> Reply:
         if reply["op"] == "error":
-            kind = UserError if reply["user"] else AlgorithmError
-            return HostFailure(kind(f"{reply['message']}" + ("" if reply["user"] else f" (see {self._log})")))
+            return HostFailure(self._error(reply))
         model = reply["model"]
         if reply["op"] == "opened":
             return Opened(model)
         points = [Point(p["id"], p["params"]) for p in reply["points"]]
         return Proposal(model, points, reply["ended"], time.perf_counter() - self._asked.pop(model))
+
+    def _error(self, reply: Mapping[str, Any]) -> HpoSteerError:
+        if reply.get("key") is not None:
+            return ConfigError(reply["key"], reply["message"])
+        if reply["user"]:
+            return UserError(reply["message"])
+        return AlgorithmError(f"{reply['message']} (see {self._log})")
 
     def _death(self) -> AlgorithmError:
         code = self._process.wait()

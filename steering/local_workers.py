@@ -83,7 +83,6 @@ class LocalWorkers:
             **os.environ,
             **self._environment,
             "HPO_STEER_RUN_FOLDER": str(self._folder.resolve()),
-            "HPO_STEER_WORKER_INDEX": str(index),
             "HPO_STEER_PARENT": str(os.getpid()),
         }
         with self._log(index).open("ab") as log:

@@ -118,7 +118,7 @@ class SteeringLoop:
         running = self.book.running()
         if workers_gone:
             for point in running:
-                self._lose(point, "its worker ended with the last session")
+                self._lose(point, "its worker ended with the last session", quietly=True)
         self._searches.run_due()
         self.flush()
         return len(running)
@@ -360,7 +360,7 @@ class SteeringLoop:
         self._ledger.add(change)
         self._ledger.publish[point.record.id] = point
 
-    def _lose(self, point: LivePoint, why: str) -> None:
+    def _lose(self, point: LivePoint, why: str, *, quietly: bool = False) -> None:
         """The worker of a running attempt is gone: the point goes out again, unless it has lost too many."""
         now = self._clock.time()
         if point.state == "running":
@@ -383,7 +383,8 @@ class SteeringLoop:
                 point, Failure("lost", message), worker=point.worker, started_at=point.started_at
             )
             return
-        self._notify("lost", f"point {point.record.id} lost its worker ({why}); it goes out again")
+        if not quietly:
+            self._notify("lost", f"point {point.record.id} lost its worker ({why}); it goes out again")
         self._requeue(point)
 
     def _bye(self, event: Bye) -> None:

@@ -131,7 +131,7 @@ def waiting_text(session: Session) -> str | None:
     status = session.transport.status()
     now = time.monotonic()
     if not status.connected:
-        return "waiting: no connection to the broker; trying again"
+        return f"waiting: no connection to the broker ({status.detail}); trying again"
     if status.blocked:
         return f"waiting: RabbitMQ blocks publishers ({status.blocked}); results still come in"
     queued = loop.counts.queued

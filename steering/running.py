@@ -140,6 +140,7 @@ def summarise(session: Session, outcome: Outcome, points: list[PointRecord]) -> 
         "folder": str(session.folder.path),
         "interrupted": outcome.interrupted,
         "ended": outcome.reasons,
+        "models": len(experiment.models),
         "points": counts.total,
         "expected": expected(session),
         "done": counts.done,
@@ -209,7 +210,8 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
             lines.append(f"ended: {'; '.join(reasons)}")
     if best := summary["best"]:
         (objective, value) = next(iter(best["values"].items()))
-        text = f"best {objective} {number(value)}  {params(best['params'])}"
+        model = f" (model {best['model']})" if summary["models"] > 1 else ""
+        text = f"best {objective} {number(value)}{model}  {params(best['params'])}"
         if "first_iteration_best" in summary:
             text += f"      first iteration's best {number(summary['first_iteration_best'])}"
         lines.append(text)

@@ -16,6 +16,7 @@ from steering.book import Book, LivePoint, in_order_told, observation, steps
 from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
 from steering.search import ModelSearch
 from steering.store.base import IterationRecord, PointRecord
+from steering.words import plural
 
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, Model
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from steering.ledger import Ledger, Notify
 
 _REVIVALS = 3
+_SAID_OF_THE_POINT = ("invalid", "error", "timeout", "pruned")
+"""Failures that say something about the parameters; a point lost or cancelled was merely unlucky."""
 
 
 @dataclass
@@ -220,7 +223,8 @@ class Searches:
         search.begin_iteration(size, proposal.ended)
         if size:
             self._notify(
-                "iteration", f"{_of(tuned, self.models)}iteration {search.iterations}: {size} points"
+                "iteration",
+                f"{_of(tuned, self.models)}iteration {search.iterations}: {plural(size, 'point')}",
             )
             for record in records:
                 self._send_out(record)
@@ -240,6 +244,9 @@ class Searches:
             return
         self._ledger.commit()
         (known,) = self._ledger.store.points(ids=[first])
+        if known.failure is not None and known.failure.kind not in _SAID_OF_THE_POINT:
+            self._ledger.publish[live.record.id] = live  # nothing is known about it but that it was unlucky
+            return
         self._take_over(live, known)
 
     def _follow(self, live: LivePoint, leader: LivePoint) -> None:
@@ -325,9 +332,20 @@ class Searches:
             self._notify("failed", f"point {record.id} failed: {failure.kind}: {first_line(failure.message)}")
         self._tell(tuned, record)
         self._due.append(record.model)
+        if failure is not None and failure.kind not in (*_SAID_OF_THE_POINT, "cancelled"):
+            self._hand_over(point.followers)
+            return
         for follower in point.followers:
             follower.follows = None
             self._take_over(follower, record)
+
+    def _hand_over(self, followers: list[LivePoint]) -> None:
+        """The point that they follow was unlucky: the first of them is evaluated, and the others follow it."""
+        for leader in followers[:1]:
+            leader.follows = None
+            self._ledger.publish[leader.record.id] = leader
+            for follower in followers[1:]:
+                self._follow(follower, leader)
 
     def _tell(self, tuned: Tuned, record: PointRecord) -> None:
         tuned.host.tell(tuned.model.name, [observation(record)])

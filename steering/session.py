@@ -321,7 +321,7 @@ class _Hosts:
         """
         experiment = self._config.experiment
         cheap: InProcessHost | None = None
-        heavy: list[ProcessHost] = []
+        heavy: dict[bool, list[ProcessHost]] = {True: [], False: []}
         limit = min(len(experiment.models), os.cpu_count() or 1)
         waiting: dict[int, set[str]] = {}
         for number, model in enumerate(experiment.models):
@@ -332,9 +332,11 @@ class _Hosts:
                 cheap = cheap or InProcessHost()
                 host = cheap
             else:
-                if len(heavy) < limit:
-                    heavy.append(ProcessHost(self._folder.logs / f"algorithm-{len(heavy)}.log"))
-                host = heavy[number % len(heavy)]
+                # users' classes never share an interpreter with our algorithms
+                mine = heavy[name is None]
+                if len(mine) < limit:
+                    mine.append(ProcessHost(self._folder.logs / f"algorithm-{len(self._all)}.log"))
+                host = mine[number % len(mine)]
             if host not in self._all:
                 self._all.append(host)
             self.openings.append((model, opening, host))

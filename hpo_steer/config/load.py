@@ -99,12 +99,19 @@ class _Unnamed(ConfigError):
         return ConfigError("", self.message, where)
 
 
+_SHORT_FORMS = {"broker": "url", "store": "folder", "algorithm": "name"}
+"""Sections that may be written as one word, and the key that the word stands for."""
+
+
 def _override(data: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError("", f"--set takes KEY=VALUE, as in --set steering.max_points=50, got {text!r}")
     parts = key.strip().split(".")
     target = data
+    short = data.get(parts[0])
+    if len(parts) > 1 and isinstance(short, str) and parts[0] in _SHORT_FORMS:
+        data[parts[0]] = {"url" if "://" in short else _SHORT_FORMS[parts[0]]: short}
     for part in parts[:-1]:
         inner = target.get(part)
         if inner is None:

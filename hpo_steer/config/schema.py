@@ -78,7 +78,8 @@ class Steering(Section):
     Attributes:
         points_per_iteration: how many points an ask proposes (for each model).
         trigger: when the next iteration starts.
-        max_points: ends a model's search after this many points; 100 if no other rule is given.
+        max_points: ends a model's search after this many points; 100 if neither `max_iterations`, `max_time_s` nor
+            `patience` is given.
         max_iterations: likewise after this many iterations.
         max_time_s: ends the experiment after this much time, earlier sessions of it included.
         target: ends a model's search once its only objective is this good.
@@ -115,8 +116,8 @@ class Steering(Section):
 
     @property
     def point_limit(self) -> int | None:
-        """`max_points`, or its default where nothing else ends the search."""
-        others = (self.max_iterations, self.max_time_s, self.target, self.patience)
+        """`max_points`, or its default where nothing is sure to end the search."""
+        others = (self.max_iterations, self.max_time_s, self.patience)
         return self.max_points or (100 if all(rule is None for rule in others) else None)
 
 
@@ -191,6 +192,7 @@ class Broker(Section):
         cert_file: this side's certificate (amqps).
         key_file: its private key.
         connect_timeout_s: how long to try at start.
+        queue_type: ``quorum``, or ``classic`` for brokers that offer no quorum queues.
     """
 
     url: str = "local"
@@ -199,6 +201,7 @@ class Broker(Section):
     cert_file: str | None = None
     key_file: str | None = None
     connect_timeout_s: Positive = 30.0
+    queue_type: Literal["quorum", "classic"] = "quorum"
 
     @field_validator("url")
     @classmethod

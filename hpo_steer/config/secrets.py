@@ -49,6 +49,7 @@ def broker_settings(broker: Broker, folder: Path) -> BrokerSettings:
         ca_file=place(broker.ca_file),
         cert_file=place(broker.cert_file),
         key_file=place(broker.key_file),
+        queue_type=broker.queue_type,
     )
 
 

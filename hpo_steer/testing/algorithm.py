@@ -117,7 +117,7 @@ class AlgorithmContract(ABC):
         self, space: SearchSpace, points: Sequence[Point], f: Callable[[SearchSpace, Params], float] = loss
     ) -> list[Observation]:
         """Values of some points."""
-        return [Observation(p.id, self.values(f(space, p.params))) for p in points]
+        return [Observation(p.id, self.values(f(space, p.params)), params=p.params) for p in points]
 
     def checked_ask(self, search: SearchAlgorithm, n: int, first_id: int) -> list[Point]:
         """An ask whose answer has exactly `n` valid points, numbered on from `first_id`."""

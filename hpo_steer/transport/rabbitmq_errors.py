@@ -88,7 +88,7 @@ def _refused_user(error: BaseException, settings: BrokerSettings) -> BrokerError
         return BrokerError(
             f'RabbitMQ at {place} refuses user "{settings.user}" the virtual host "{settings.vhost}": '
             f"{text}. To allow it: rabbitmqctl add_vhost {settings.vhost}; "
-            f"rabbitmqctl set_permissions -p {settings.vhost} {settings.user} '^hpo\\.' '^hpo\\.' '^hpo\\.'"
+            f"{_permit(settings)}"
         )
     return None
 
@@ -106,7 +106,7 @@ def _refused_queue(code: int, text: str, settings: BrokerSettings) -> BrokerErro
     if code == 403:
         return BrokerError(
             f'RabbitMQ at {place} refuses user "{settings.user}" the {what} "{name}": {text}. To allow it: '
-            f"rabbitmqctl set_permissions -p {settings.vhost} {settings.user} '^hpo\\.' '^hpo\\.' '^hpo\\.'"
+            f"{_permit(settings)}"
         )
     return None
 
@@ -131,3 +131,11 @@ def _root(error: BaseException) -> BaseException:
                 error = error.args[0]
             case _:
                 return error
+
+
+def _permit(settings: BrokerSettings) -> str:
+    """The command that gives a user what both ends need: its own queues, and publishing straight to a queue."""
+    return (
+        f"rabbitmqctl set_permissions -p {settings.vhost} {settings.user} "
+        "'^hpo\\.' '^(hpo\\.|amq\\.default$)' '^hpo\\.'"
+    )

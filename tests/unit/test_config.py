@@ -48,7 +48,9 @@ def test_mistakes_name_file_and_line(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"c.{suffix}"
     path.write_text(texts[suffix])
     line = {"json": 4, "yaml": 3, "toml": 2}[suffix]
-    with pytest.raises(ConfigError, match=rf"c\.{suffix}:{line}: search_space\.x: low \(3\) must be below high"):
+    with pytest.raises(
+        ConfigError, match=rf"c\.{suffix}:{line}: search_space\.x: low \(3\) must be below high"
+    ):
         load_config(path)
 
 
@@ -102,7 +104,10 @@ def test_overrides_reach_into_sections(tmp_path: Path) -> None:
         ({"steering": {"trigger": {"fraction": 0.5, "top_up": True}}}, "is one of"),
         ({"steering": {"trigger": "sometimes"}}, "is one of"),
         ({"steering": {"points_per_iteration": 4, "trigger": {"unevaluated_below": 4}}}, "must be below"),
-        ({"steering": {"target": 0.1}, "objectives": {"a": "minimize", "b": "minimize"}}, "goes with one objective"),
+        (
+            {"steering": {"target": 0.1}, "objectives": {"a": "minimize", "b": "minimize"}},
+            "goes with one objective",
+        ),
         ({"evaluation": {"function": "t.py:t", "command": ["a"]}}, "needs exactly one of"),
         ({"evaluation": {"function": "t.py:t", "lease_s": 5.0}}, "must be at least twice heartbeat_s"),
         ({"models": [{"name": "a"}, {"name": "a"}]}, 'two models are called "a"'),
@@ -120,14 +125,19 @@ def test_sections_that_contradict_themselves(changed: dict[str, Any], sentence: 
     assert sentence in str(caught.value)
 
 
-def test_passwords_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_come_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "secret").write_text("s3cret\n")
     broker = validate(BASE | {"broker": {"url": "amqp://ann@host/v", "password_file": "secret"}}).broker
     settings = broker_settings(broker, tmp_path)
     assert settings.password == "s3cret"
     assert "s3cret" not in repr(settings)
     monkeypatch.setenv("HPO_STEER_BROKER_PASSWORD", "from-env")
-    assert broker_settings(validate(BASE | {"broker": "amqp://ann@host/v"}).broker, tmp_path).password == "from-env"
+    assert (
+        broker_settings(validate(BASE | {"broker": "amqp://ann@host/v"}).broker, tmp_path).password
+        == "from-env"
+    )
     missing = validate(BASE | {"broker": {"url": "amqp://ann@host/v", "password_file": "nowhere"}}).broker
     with pytest.raises(ConfigError, match="the password cannot be read from nowhere"):
         broker_settings(missing, tmp_path)

@@ -200,7 +200,7 @@ class TestInitAndCheck:
                 "evaluation",
                 "no interpreter",
             ),
-            ({"evaluation": {"command": ["none-such", "{eta}"]}}, "evaluation", "is not there"),
+            ({"evaluation": {"command": ["none-such", "{eta}"]}}, "evaluation", "there is no program"),
             ({"constraints": ["eta > 1"]}, "search space", "no point satisfies"),
             ({"algorithm": {"name": "sobol", "scrambel": True}}, "algorithm", "no such option"),
             ({"algorithm": "soboll"}, "config", 'did you mean "sobol"'),
@@ -223,14 +223,21 @@ class TestInitAndCheck:
 
     def test_a_class_of_the_users_is_made_in_another_process(self, empty: Path) -> None:
         (empty / "mine.py").write_text(
-            "import sys\n"
-            "class Search:\n"
+            "import sys, hpo_steer\n"
+            "class Search(hpo_steer.SearchAlgorithm):\n"
             "    def __init__(self, space, objectives, seed=0, **options):\n"
             "        assert 'steering' not in sys.modules\n"
             "    def ask(self, n): return []\n"
             "    def tell(self, observations): pass\n"
         )
         assert answer("check", self.write(empty, algorithm={"class": "mine.py:Search"}))["ok"]
+
+    def test_a_class_that_is_no_algorithm_is_named(self, empty: Path) -> None:
+        (empty / "mine.py").write_text(
+            "class Search:\n    def ask(self, n): return []\n    def tell(self, o): pass\n"
+        )
+        answered = ask("check", self.write(empty, algorithm={"class": "mine.py:Search"}), code=2)
+        assert "mine.py:Search is no subclass of hpo_steer.SearchAlgorithm" in answered
 
 
 def test_algorithms_are_listed() -> None:
