@@ -114,11 +114,8 @@ def best_text(session: Session) -> str:
     if not found:
         return "no result yet"
     if len(goals) > 1:
-        return (
-            f"{len(session.loop.models)} fronts"
-            if len(found) > 1
-            else "latest of the front " + ", ".join(f"{k} {number(v)}" for k, v in found[0][1].items())
-        )
+        sizes = [tuned.search.front_size for tuned in session.loop.models.values()]
+        return f"{plural(sum(sizes), 'point')} on the Pareto front" + ("s" if len(sizes) > 1 else "")
     goal = goals[0]
     values = [(best[goal.name], name) for name, best in found]
     value, name = min(values, key=lambda pair: goal.sign * pair[0])

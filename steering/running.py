@@ -150,6 +150,7 @@ def summarise(session: Session, outcome: Outcome, points: list[PointRecord]) -> 
         "elapsed_s": round(session.loop.elapsed_s, 3),
         "busy_share": session.loop.fleet.busy_share,
         "best": None,
+        "front_sizes": {name: tuned.search.front_size for name, tuned in session.loop.models.items()},
     }
     if len(experiment.goals) == 1 and done:
         goal = experiment.goals[0]
@@ -215,7 +216,13 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
         if "first_iteration_best" in summary:
             text += f"      first iteration's best {number(summary['first_iteration_best'])}"
         lines.append(text)
-    elif not summary["interrupted"] and not summary["done"]:
+    elif summary["done"]:
+        sizes = summary["front_sizes"].values()
+        where = f" of {plural(len(sizes), 'model')}" if len(sizes) > 1 else ""
+        lines.append(
+            f"{plural(sum(sizes), 'point')} on the Pareto front{'s' if len(sizes) > 1 else ''}{where}"
+        )
+    elif not summary["interrupted"]:
         lines.append(f"no point has a value: see hpo-steer points {name} and {summary['folder']}/logs")
     if summary["interrupted"]:
         lines.append("the same command carries on")

@@ -49,6 +49,11 @@ class ModelSearch:
         self._since_better = 0
 
     @property
+    def front_size(self) -> int:
+        """How many points no other one dominates."""
+        return len(self._front)
+
+    @property
     def unevaluated(self) -> int:
         """Points proposed and not ended."""
         return self.proposed - self.ended

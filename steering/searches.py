@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from steering.ledger import Ledger, Notify
 
 _REVIVALS = 3
+_MODELS_NAMED = 10
+"""With more models than this, each one's iterations are no news."""
 _SAID_OF_THE_POINT = ("invalid", "error", "timeout", "pruned")
 """Failures that say something about the parameters; a point lost or cancelled was merely unlucky."""
 
@@ -221,11 +223,12 @@ class Searches:
             self._ledger.add(lambda tx: tx.add_iteration(iteration, records))
             self._ledger.count(queued=size)
         search.begin_iteration(size, proposal.ended)
-        if size:
+        if size and len(self.models) <= _MODELS_NAMED:
             self._notify(
                 "iteration",
                 f"{_of(tuned, self.models)}iteration {search.iterations}: {plural(size, 'point')}",
             )
+        if size:
             for record in records:
                 self._send_out(record)
         self._due.append(proposal.model)
@@ -362,7 +365,7 @@ class Searches:
         if tuned.search.over:
             tuned.ended = reason
             self._ledger.add(lambda tx: tx.end_model(tuned.model.name, reason))
-            if len(self.models) > 1:
+            if 1 < len(self.models) <= _MODELS_NAMED:
                 self._notify("ended", f"model {tuned.model.name}: {reason}")
 
     def _cancel_queued(self, tuned: Tuned, reason: str) -> None:

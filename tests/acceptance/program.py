@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 BIN = Path(sys.executable).parent
 STEER, EVALUATE = str(BIN / "hpo-steer"), str(BIN / "hpo-evaluate")
@@ -57,7 +57,9 @@ class Project:
             config[key] = {**config[key], **value} if both and key != "algorithm" else value
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
-    def start(self, *arguments: str, program: str = STEER, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, program: str = STEER, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """Starts a program in the folder."""
         return subprocess.Popen(
             [program, *arguments],
@@ -66,25 +68,25 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, **(env or {})},
         )
 
     def run(
-        self, *arguments: str, code: int = 0, program: str = STEER, **environment: str
+        self, *arguments: str, code: int = 0, program: str = STEER, env: Mapping[str, str] | None = None
     ) -> tuple[str, str]:
         """Runs a program to its end.
 
         Returns:
             What it wrote to standard output and standard error.
         """
-        process = self.start(*arguments, program=program, **environment)
+        process = self.start(*arguments, program=program, env=env)
         out, err = process.communicate(timeout=120)
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         return out, err
 
-    def steer(self, *arguments: str, code: int = 0, **environment: str) -> tuple[str, str]:
+    def steer(self, *arguments: str, code: int = 0, env: Mapping[str, str] | None = None) -> tuple[str, str]:
         """Runs ``hpo-steer --config config.yaml``."""
-        return self.run("--config", "config.yaml", *arguments, code=code, **environment)
+        return self.run("--config", "config.yaml", *arguments, code=code, env=env)
 
     def points(self) -> list[dict[str, Any]]:
         """``hpo-steer points --json``."""
