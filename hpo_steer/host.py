@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from hpo_steer.errors import ConfigError, HpoSteerError, UserError
 from hpo_steer.guests import Guest
 from hpo_steer.jsonlines import dumps, history_from_json, observation_from_json
+from hpo_steer.launcher import pin
 from hpo_steer.objectives import parse_objectives
 from hpo_steer.space import SearchSpace
 
@@ -60,6 +61,8 @@ class Host:
         self._replies.flush()
 
     def _open(self, request: dict[str, Any]) -> None:
+        if "class" not in request["algorithm"]:  # a host of users' classes leaves the name to their folders
+            pin("algorithms")
         self._guests[request["model"]] = Guest(
             request["algorithm"],
             SearchSpace.from_dict(request["search_space"], request["constraints"]),

@@ -211,3 +211,15 @@ def _is_worker(entry: Path, folder: Path) -> bool:
         return "evaluation/__main__" in line and str(folder) in line
     except OSError:
         return False
+
+
+def test_folders_named_like_our_packages_make_no_difference(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    for name in ("steering", "evaluation", "algorithms", "containers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("OURS = False\n")
+        (tmp_path / name / "cli.py").write_text("raise RuntimeError('the wrong package')\n")
+    train = (tmp_path / "train.py").read_text()
+    (tmp_path / "train.py").write_text("import steering, algorithms\nassert not steering.OURS\n" + train)
+    project.steer(env={"PYTHONPATH": str(tmp_path)})
+    assert len(project.points()) == 20
