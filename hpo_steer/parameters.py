@@ -22,9 +22,12 @@ Value: TypeAlias = Any
 """A parameter's value: anything JSON can hold; numbers for `Float` and `Int`."""
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical(value: Value) -> str:
     """The one JSON text of a value: what equality and hashes of points go by."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class SearchSpace:
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
-    @property
+    @cached_property
     def conditional(self) -> bool:
         """Whether some parameter can be switched off."""
         return any(p.when for p in self.parameters)
@@ -165,12 +165,14 @@ class SearchSpace:
         """The point at a place of the unit cube. Constraints are not enforced: see `broken`."""
         if len(unit) != len(self.parameters):
             raise ValueError(f"expected {len(self.parameters)} coordinates, got {len(unit)}")
+        if not self.conditional:
+            return {p.name: p.decode(float(u)) for p, u in zip(self.parameters, unit, strict=True)}
         places = {p.name: float(u) for p, u in zip(self.parameters, unit, strict=True)}
         params: Params = {}
         for p in self._parents_first:
             if not p.when or p.active(params):
                 params[p.name] = p.decode(places[p.name])
-        return self._in_order(params) if self.conditional else params
+        return self._in_order(params)
 
     def encode_many(self, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
         """The points as an ``n x d`` array in the unit cube."""
