@@ -51,6 +51,6 @@ install() { # install EXTRAS: this checkout, editable, with the tested versions
     stamp="$environment/installed-$(printf '%s' "$1" | tr ',' '-')-$(cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)"
     [ -e "$stamp" ] && return
     say "installing hpo-steer[$1]"
-    python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$1]"
+    python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[$1]"
     touch "$stamp"
 }
