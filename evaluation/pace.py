@@ -9,6 +9,8 @@ OVERRUN_S = 1.0
 AHEAD_S = 0.2
 """Work that waits in a worker's hands is at most this much."""
 MAX_AHEAD = 128
+DEPTH_S = 0.02
+MAX_DEPTH = 16
 _WEIGHT = 0.3
 
 
@@ -35,6 +37,11 @@ class Pace:
             return 0
         wanted = int(min(MAX_AHEAD, AHEAD_S * self._slots / max(self._mean_s, 1e-6)))
         return 1 << max(0, wanted.bit_length() - 1)
+
+    @property
+    def depth(self) -> int:
+        """How many points a training child may be handed beforehand: at most 20 ms of work."""
+        return 0 if self._mean_s is None else int(min(MAX_DEPTH, DEPTH_S / max(self._mean_s, 1e-6)))
 
     def ended(self, duration_s: float) -> None:
         """An evaluation took this long."""

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from evaluation.attempt import AttemptFolder
@@ -127,6 +128,7 @@ class Worker:
         self._tally = Tally()
         self._free = list(range(settings.slots - 1, -1, -1))
         self._attempts: dict[Key, _Attempt] = {}
+        self._prepared: dict[Key, _Attempt] = {}
         self._waiting: deque[Delivery[Work]] = deque()
         self._to_settle: list[Delivery[Work]] = []
         self._cancelled: OrderedDict[tuple[str, int], None] = OrderedDict()
@@ -314,6 +316,8 @@ class Worker:
         kept: deque[Delivery[Work]] = deque()
         for delivery in self._waiting:
             unwanted = (delivery.message.run, delivery.message.point) in self._cancelled
+            if unwanted:
+                self._prepared.pop(key_of(delivery.message), None)
             (self._to_settle if unwanted else kept).append(delivery)
         self._waiting = kept
 
@@ -321,6 +325,7 @@ class Worker:
         """Work in hand goes to other workers; what is training goes on, its result is sent later."""
         self._connected = False
         self._say(f"disconnected: {reason}; trying again, trainings go on")
+        self._forget_prepared()
         self._waiting.clear()
         self._to_settle.clear()
         self._outbox.lose_deliveries()
@@ -346,10 +351,9 @@ class Worker:
             if (twin := self._attempts.get(key_of(work))) is not None:  # the same message twice in one batch
                 self._attach(twin, delivery)
                 continue
-            self._serial += 1
-            name = f"attempt-{work.attempt}-{os.getpid()}-{self._serial}"
-            folder = AttemptFolder(f"{self._settings.points}/{work.point}/{name}")
-            attempt = _Attempt(work, self._free.pop(), folder, delivery)
+            attempt = self._prepared.pop(key_of(work), None) or self._prepare(delivery)
+            attempt.delivery = delivery
+            attempt.slot = self._free.pop()
             self._attempts[key_of(work)] = attempt
             if self._pace.short:
                 self._train(attempt)
@@ -357,20 +361,47 @@ class Worker:
                 self._lease(attempt)
         if not self._pace.short:
             self._give_back_waiting()
+        elif self._settings.slots == 1 and self._waiting and self._pace.depth > 1:
+            self._foresee(self._pace.depth)
+
+    def _prepare(self, delivery: Delivery[Work]) -> _Attempt:
+        work = delivery.message
+        self._serial += 1
+        name = f"attempt-{work.attempt}-{os.getpid()}-{self._serial}"
+        return _Attempt(work, 0, AttemptFolder(f"{self._settings.points}/{work.point}/{name}"), delivery)
+
+    def _foresee(self, depth: int) -> None:
+        """Hands the next points to the child beforehand, so that it need not wait for each."""
+        tasks = []
+        for delivery in islice(self._waiting, depth):
+            key = key_of(delivery.message)
+            attempt = self._prepared.get(key)
+            if attempt is None:
+                attempt = self._prepared[key] = self._prepare(delivery)
+            tasks.append(self._task(attempt))
+        self._runner.foresee(tasks)
+
+    def _task(self, attempt: _Attempt) -> Task:
+        work = attempt.work
+        return Task(
+            work, attempt.slot, attempt.folder, self._settings.logs / f"{work.point}-{work.attempt}.log"
+        )
 
     def _lease(self, attempt: _Attempt) -> None:
         attempt.leased = True
         self._outbox.started(attempt.work, attempt.slot, attempt)
 
     def _train(self, attempt: _Attempt) -> None:
-        work = attempt.work
         attempt.began, attempt.started_at = time.monotonic(), time.time()
-        log = self._settings.logs / f"{work.point}-{work.attempt}.log"
         try:
-            attempt.handle = self._runner.start(Task(work, attempt.slot, attempt.folder, log))
+            attempt.handle = self._runner.start(self._task(attempt))
         except OSError as exc:
             self._finish(attempt, failed("error", f"the training cannot be started: {exc}"))
             return
+        if attempt.handle.ready:
+            self._look_at(attempt)
+            if self._attempts.get(key_of(attempt.work)) is not attempt:
+                return
         attempt.fds = attempt.handle.fds()
         for fd in attempt.fds:
             self._selector.register(fd, selectors.EVENT_READ, attempt)
@@ -386,6 +417,8 @@ class Worker:
         """Frees the slot and sends the result."""
         work, failure, handle = attempt.work, outcome.failure, attempt.handle
         duration_s = time.monotonic() - attempt.began if attempt.began else 0.0
+        if outcome.duration_s is not None:
+            duration_s = outcome.duration_s
         if handle is not None:
             self._pass_on_reports(attempt)
             self._pace.ended(duration_s)
@@ -510,12 +543,18 @@ class Worker:
         yield from self._outbox.deliveries()
 
     def _give_back_waiting(self) -> None:
+        self._forget_prepared()
         if self._waiting:
             waiting = list(self._waiting)
             self._waiting.clear()
             self._set_credit()  # first, or they would come again at once
             if self._connected:
                 self._transport.release(waiting)
+
+    def _forget_prepared(self) -> None:
+        if self._prepared:
+            self._prepared.clear()
+            self._runner.forget()
 
     def _settle(self) -> None:
         if self._to_settle:

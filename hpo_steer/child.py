@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sys
+import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hpo_steer import training
@@ -51,7 +52,10 @@ def main() -> None:
                 with open(request["request"], encoding="utf-8") as file:  # noqa: PTH123 - as short as it gets
                     request = json.load(file)
             os.chdir(home)
+            began = time.perf_counter()
             answer = _evaluate(function, broken, setup, request)
+            answer["duration_s"] = round(time.perf_counter() - began, 6)
+            answer["key"] = request["key"]
             if os.getpid() != owner:  # a fork of the training has come back to here
                 os._exit(0)
             _flush()

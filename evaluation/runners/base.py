@@ -10,7 +10,7 @@ from hpo_steer.child import clean
 from hpo_steer.messages import FailureInfo, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from evaluation.attempt import AttemptFolder
@@ -40,10 +40,12 @@ class Outcome:
     Attributes:
         metrics: finite numbers by name.
         failure: why there are none.
+        duration_s: how long it took, where its process has measured that.
     """
 
     metrics: Mapping[str, float] | None = None
     failure: FailureInfo | None = None
+    duration_s: float | None = None
 
 
 class Handle(ABC):
@@ -64,6 +66,11 @@ class Handle(ABC):
 
         Call it also every tenth of a second or so, as it kills processes whose grace is over.
         """
+
+    @property
+    def ready(self) -> bool:
+        """Whether `poll` has news though no descriptor says so."""
+        return False
 
     @abstractmethod
     def stop(self) -> None:
@@ -92,6 +99,15 @@ class Runner(ABC):
     def warm(self, slots: int) -> None:  # noqa: B027 - not all can
         """Prepares for attempts in that many slots, where that saves time."""
 
+    def foresee(self, tasks: Sequence[Task]) -> None:  # noqa: B027 - not all can
+        """Hands attempts over that will be started next, in this order, in the slot that is busy now.
+
+        Each is still started by `start`, unless `forget` comes before.
+        """
+
+    def forget(self) -> None:  # noqa: B027 - not all can
+        """What was foreseen and not started will not be started."""
+
     @abstractmethod
     def close(self) -> None:
         """Ends every process; spent and running handles are void."""
@@ -105,5 +121,5 @@ def failed(kind: str, message: str) -> Outcome:
 def read_answer(answer: Mapping[str, Any]) -> Outcome:
     """What a child or `check_metrics` says, as an outcome."""
     if "metrics" in answer:
-        return Outcome(metrics=answer["metrics"])
+        return Outcome(metrics=answer["metrics"], duration_s=answer.get("duration_s"))
     return failed(answer["failure"]["kind"], answer["failure"]["message"])

@@ -8,8 +8,8 @@ import os
 import shutil
 import socket
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from evaluation.attempt import log_tail, point_of, remove_if_empty
 from evaluation.process import ProcessGroup, Surroundings, died
@@ -17,12 +17,14 @@ from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_
 from hpo_steer.child import BOOTSTRAP
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _MAX_ANSWER = 8_000_000
 _MAX_REQUEST = 65_536
 """A longer request goes through a file, so that sending it never waits for the child."""
+_MOST_BEFOREHAND = 16_384
+"""What a child's socket takes at once even while the child does not read."""
 _EXIT_GRACE_S = 10.0
 """How long a child may take to end after its function has returned."""
 _MAX_SLOT_LOG = 16 * 2**20
@@ -117,9 +119,19 @@ class FunctionRunner(Runner):
         if child is None:
             child = self._warm[task.slot] = self._new_warm(task.slot)
         handle = _Warm(self, child, task)
-        with contextlib.suppress(OSError):  # it has died this moment, which the first poll finds
-            child.send(_request(task))
+        child.hand_over([task])
         return handle
+
+    def foresee(self, tasks: Sequence[Task]) -> None:
+        """Hands attempts to a warm child beforehand; see `Runner.foresee`."""
+        child = self._warm.get(tasks[0].slot) if tasks else None
+        if child is not None and len(child.handed) <= len(tasks) // 2:
+            child.hand_over(tasks)
+
+    def forget(self) -> None:
+        """A child that was handed attempts beforehand is replaced after the one it is busy with."""
+        for child in self._warm.values():
+            child.stale = len(child.handed) > 1
 
     def _new_warm(self, slot: int) -> _Child:
         mark = self._around.warden.mark
@@ -168,28 +180,55 @@ class _Child:
             theirs.close()
         ours.setblocking(False)
         self.socket = ours
+        self.handed: dict[str, None] = {}  # attempts that it has not answered yet
+        self.stale = False
         self._buffer = b""
 
     def send(self, request: bytes) -> None:
         self.socket.sendall(request)
 
+    def hand_over(self, tasks: Sequence[Task]) -> None:
+        """Sends those attempts that were not sent before, as far as they are sure to fit into its socket."""
+        data = b""
+        for task in tasks:
+            key = _key(task)
+            if key not in self.handed:
+                request = _request(task)
+                if self.handed and len(data) + len(request) > _MOST_BEFOREHAND:
+                    break
+                self.handed[key] = None
+                data += request
+        if data:
+            with contextlib.suppress(OSError):  # it has died this moment, which the first poll finds
+                self.send(data)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an answer was received already."""
+        return b"\n" in self._buffer
+
     def receive(self) -> bytes | None:
         """The answer, once it is there whole."""
-        try:
-            while data := self.socket.recv(262_144):
-                self._buffer += data
-                if len(self._buffer) > _MAX_ANSWER:
-                    self.group.kill()
-                    return None
-                if data[-1:] == b"\n":
-                    break
-        except (BlockingIOError, ConnectionResetError):
-            pass
+        if not self.ready:
+            self._fetch()
         line, newline, rest = self._buffer.partition(b"\n")
         if not newline:
             return None
         self._buffer = rest
         return line
+
+    def _fetch(self) -> None:
+        try:
+            while data := self.socket.recv(262_144):
+                self._buffer += data
+                if len(self._buffer) > _MAX_ANSWER:
+                    self.group.kill()
+                    self._buffer = b""
+                    return
+                if data[-1:] == b"\n":
+                    break
+        except (BlockingIOError, ConnectionResetError):
+            pass
 
     def fds(self) -> tuple[int, ...]:
         return (self.socket.fileno(), *self.group.fds())
@@ -233,7 +272,7 @@ class _OneShot(Handle):
         code = self._child.end()
         if self._answer is None:
             return failed("error", f"the training {died(code, 'before it returned')}")
-        return read_answer(json.loads(self._answer))
+        return replace(read_answer(json.loads(self._answer)), duration_s=None)  # its start and end count too
 
     def stop(self) -> None:
         self._child.group.terminate()
@@ -251,6 +290,7 @@ class _Warm(Handle):
     def __init__(self, runner: FunctionRunner, child: _Child, task: Task) -> None:
         self._runner, self._child, self._task = runner, child, task
         self._began = time.monotonic()
+        self._foreseen = _key(task) in child.handed
         self._told_to_end = False
         self._log_start = os.fstat(child.log_fd).st_size
         if self._log_start > _MAX_SLOT_LOG:
@@ -266,23 +306,38 @@ class _Warm(Handle):
 
     def poll(self, now: float) -> Outcome | None:
         child = self._child
-        line = child.receive()
-        if line is None:
+        answer = self._answer()
+        if answer is None:
             if not child.group.exited():
                 child.group.tick(now)
                 return None
-            line = child.receive()
-        if line is None:
+            answer = self._answer()
+        if answer is None:
             code = child.group.reap()
             outcome = failed("error", f"the training {died(code, 'before it returned')}")
         else:
-            outcome = read_answer(json.loads(line))
+            outcome = read_answer(answer)
+            if not self._foreseen:
+                outcome = replace(outcome, duration_s=None)
         kind = outcome.failure.kind if outcome.failure else None
         if kind or now - self._began > _KEPT_LOG_S:
             self._keep_log()
-        if self._told_to_end or (kind and kind != "invalid"):
+        if self._told_to_end or child.stale or (kind and kind != "invalid"):
             self._runner.retire(child, self._task.slot)
         return outcome
+
+    @property
+    def ready(self) -> bool:
+        return self._child.ready
+
+    def _answer(self) -> Mapping[str, Any] | None:
+        """The child's answer to this attempt; those to attempts that were cancelled come before it."""
+        while (line := self._child.receive()) is not None:
+            answer: Mapping[str, Any] = json.loads(line)
+            self._child.handed.pop(answer["key"], None)
+            if answer["key"] == _key(self._task):
+                return answer
+        return None
 
     def stop(self) -> None:
         self._told_to_end = True
@@ -305,8 +360,17 @@ class _Warm(Handle):
                     shutil.copyfileobj(source, target)
 
 
+def _key(task: Task) -> str:
+    return f"{task.work.run}/{task.work.point}/{task.work.attempt}"
+
+
 def _request(task: Task) -> bytes:
-    request = {"point": point_of(task.work), "dir": task.folder.path, "params": task.work.params}
+    request = {
+        "key": _key(task),
+        "point": point_of(task.work),
+        "dir": task.folder.path,
+        "params": task.work.params,
+    }
     data = json.dumps(request).encode() + b"\n"
     if len(data) > _MAX_REQUEST:
         file = task.folder.make() / "request.json"

@@ -223,3 +223,40 @@ def test_folders_named_like_our_packages_make_no_difference(tmp_path: Path) -> N
     (tmp_path / "train.py").write_text("import steering, algorithms\nassert not steering.OURS\n" + train)
     project.steer(env={"PYTHONPATH": str(tmp_path)})
     assert len(project.points()) == 20
+
+
+def test_quick_points_keep_their_own_results_whatever_their_neighbours_do(tmp_path: Path) -> None:
+    """Children are handed quick points beforehand: no answer may end up at another point, none may be lost."""
+    project = Project(
+        tmp_path,
+        evaluation={"max_attempts": 1},
+        steering={"max_points": 600, "points_per_iteration": 200},
+    )
+    (tmp_path / "train.py").write_text(
+        "import os, time\n"
+        "def train(params):\n"
+        "    digit = int(params['x'] * 1e6) % 40\n"
+        "    if digit == 1:\n"
+        "        raise ValueError(params['x'])\n"
+        "    if digit == 2:\n"
+        "        os._exit(3)\n"
+        "    if digit == 3 and params['k'] == 5:\n"
+        "        time.sleep(1.5)\n"
+        "    with open('calls', 'a') as calls:\n"
+        "        calls.write(f'{params[\"x\"]!r}\\n')\n"
+        "    return params['x']\n"
+    )
+    project.steer()
+    points = project.points()
+    assert len(points) == 600
+    for point in points:
+        digit = int(point["params"]["x"] * 1e6) % 40
+        if digit == 1:
+            assert point["failure"]["message"] == f"ValueError: {point['params']['x']}"
+        elif digit == 2:
+            assert "exit code 3" in point["failure"]["message"]
+        else:
+            assert point["values"] == {"loss": point["params"]["x"]}
+    assert {p["state"] for p in points} == {"done", "failed"}
+    calls = (tmp_path / "calls").read_text().split()
+    assert len(calls) < 700  # hardly anything was evaluated twice
