@@ -149,6 +149,10 @@ def _from_options(
         raise ConfigError("", "--set changes a key of a config; there is no --config")
     if not NAME.fullmatch(given["experiment"]):
         raise ConfigError("--experiment", f"{given['experiment']!r} is no name of an experiment")
+    if (given["function"] is None) == (given["command"] is None):
+        raise ConfigError(
+            "", "without a config, say what to run: --function FILE.py:NAME or --command 'PROGRAM …'"
+        )
     spec = {
         name: given[name] for name in ("function", "command", "slots", "python") if given[name] is not None
     }

@@ -37,6 +37,20 @@ _NODES = (
 )  # fmt: skip
 
 
+_POWER = "**"  # no name that an expression could hold
+_SCOPE: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS, _POWER: math.pow}
+
+
+class _BoundedPowers(ast.NodeTransformer):
+    """Has powers computed in floating point: those of integers can take longer than anybody waits."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.Pow):
+            return node
+        return ast.Call(ast.Name(_POWER, ast.Load()), [node.left, node.right], [])
+
+
 @dataclass(frozen=True)
 class Constraint:
     """One condition on the parameters of a point.
@@ -82,6 +96,7 @@ class Constraint:
                 raise ConfigError(key, f'"{text}": only plain functions can be called')
         if not names:
             raise ConfigError(key, f'"{text}" names no parameter')
+        tree = ast.fix_missing_locations(_BoundedPowers().visit(tree))
         return cls(text, frozenset(names), compile(tree, "<constraint>", "eval"))
 
     def holds(self, params: Mapping[str, Any]) -> bool:
@@ -89,6 +104,6 @@ class Constraint:
         if not self.names <= params.keys():
             return True
         try:
-            return bool(eval(self.code, {"__builtins__": {}, **FUNCTIONS}, dict(params)))  # noqa: S307 - only checked nodes get here
+            return bool(eval(self.code, _SCOPE, dict(params)))  # noqa: S307 - only checked nodes get here
         except (ArithmeticError, ValueError, TypeError):
             return False

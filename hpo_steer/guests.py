@@ -97,13 +97,19 @@ class Guest:
 
     def _proposals(self, n: int) -> Sequence[Point] | Sequence[Params]:
         try:
-            return self._algorithm.ask(n)
+            proposals = self._algorithm.ask(n)
         except HpoSteerError:
             raise
         except Exception as exc:
             raise AlgorithmError(
                 f'algorithm "{self.name}" failed to ask: {type(exc).__name__}: {exc}'
             ) from exc
+        if not isinstance(proposals, (list, tuple)):
+            came = type(proposals).__name__
+            raise AlgorithmError(
+                f'algorithm "{self.name}" returned {came} from ask({n}); expected a list of points'
+            )
+        return proposals
 
     def _checked(self, proposals: Sequence[Point] | Sequence[Params]) -> list[Point]:
         points = []

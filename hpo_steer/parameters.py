@@ -268,6 +268,8 @@ def parameter(name: str, spec: Any) -> Parameter:
         ConfigError: naming ``search_space.NAME`` and what is wrong.
     """
     key = f"search_space.{name}"
+    if not name or not name.isprintable() or name != name.strip():
+        raise ConfigError("search_space", f"{name!r} is no name for a parameter")
     if not isinstance(spec, Mapping):
         raise ConfigError(key, f"expected a mapping like {{type: float, low: 0, high: 1}}, got {spec!r}")
     kind = spec.get("type")

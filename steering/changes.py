@@ -51,10 +51,22 @@ def _shown(value: Any) -> str:
 
 
 def recorded(experiment: Experiment) -> dict[str, Any]:
-    """The config as the store keeps it: every key, secrets left out."""
+    """The config as the store keeps it: every key, short forms spelt out, secrets left out."""
+    from hpo_steer.objectives import parse_objectives
     from hpo_steer.transport import redact
 
     data = experiment.model_dump(mode="json")
+    data["search_space"] = experiment.space().to_dict()
+    data["algorithm"] = dict(experiment.algorithm_of())
+    data["objectives"] = {
+        goal.name: {"direction": goal.direction, "target": goal.target, "reference": goal.reference}
+        for goal in parse_objectives(experiment.objectives)
+    }
+    for model, spec in zip(experiment.models, data["models"], strict=True):
+        if model.search_space is not None:
+            spec["search_space"] = experiment.space(model).to_dict()
+        if model.algorithm is not None:
+            spec["algorithm"] = dict(experiment.algorithm_of(model))
     data["broker"]["url"] = redact(data["broker"]["url"])
     if data["store"]["url"]:
         data["store"]["url"] = redact(data["store"]["url"])
@@ -98,8 +110,8 @@ def check_resumable(
         hints.append("stop rules may change: run with --extend")
     if fixed:
         hints.append(
-            f"a changed {fixed[0].key.partition('.')[0]} is a new experiment: give it another name, or start anew "
-            "with --fresh (the old run is moved aside)"
+            f"another {fixed[0].key.partition('.')[0]} makes it another experiment: give it another name, or start "
+            "anew with --fresh (the old run is moved aside)"
         )
     listed = ", ".join(str(c) for c in differing[:6]) + (
         f" and {len(differing) - 6} more" if len(differing) > 6 else ""

@@ -51,6 +51,10 @@ class Proposal:
     ask_s: float
 
 
+class HostDied(AlgorithmError):
+    """The process of an algorithm has ended; a new one may do better."""
+
+
 @dataclass(frozen=True)
 class HostFailure:
     """A host could not do what it was asked.
@@ -328,10 +332,10 @@ class ProcessHost(AlgorithmHost):
             return UserError(reply["message"])
         return AlgorithmError(f"{reply['message']} (see {self._log})")
 
-    def _death(self) -> AlgorithmError:
+    def _death(self) -> HostDied:
         code = self._process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return AlgorithmError(f"the process that runs the algorithm ended with {how} (see {self._log})")
+        return HostDied(f"the process that runs the algorithm ended with {how} (see {self._log})")
 
     def close(self) -> None:
         """Ends the process: at once, an ask under way is of no use any more."""

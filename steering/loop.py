@@ -152,9 +152,9 @@ class SteeringLoop:
                     self._notify("broker", "connected again")
         for host in self._searches.hosts:
             self._searches.answers(host)
-        self._searches.run_due()
         self._mind_leases(now)
         self._mind_time()
+        self._searches.run_due()
         self.fleet.measure(now, len(self.book.running()))
         self.flush()
 
@@ -460,7 +460,7 @@ class SteeringLoop:
         if limit is None or self.elapsed_s < limit:
             return
         for tuned in self.models.values():
-            if tuned.search.stopped is None:
+            if not tuned.search.cut and not tuned.search.over:
                 tuned.search.stop(f"max_time_s ({limit:g}) reached")
                 self._searches.wind_down(tuned)
 

@@ -96,15 +96,17 @@ def expected(session: Session) -> int | None:
         known = [b for b in bounds if b is not None]
         if not known:
             return None
-        sizes.append(min(known))
+        sizes.append(max(min(known), tuned.search.proposed))
     return sum(sizes)
 
 
 def failures(failed: Mapping[str, int]) -> str:
-    """``2 failed (1 timeout, 1 error)``."""
-    count = sum(failed.values())
-    kinds = ", ".join(f"{n} {kind}" if len(failed) > 1 else kind for kind, n in sorted(failed.items()))
-    return f"{count} failed ({kinds})"
+    """``2 failed (1 timeout, 1 error), 3 cancelled``."""
+    cancelled = failed.get("cancelled", 0)
+    rest = {kind: n for kind, n in sorted(failed.items()) if kind != "cancelled" and n}
+    kinds = ", ".join(f"{n} {kind}" if len(rest) > 1 else kind for kind, n in rest.items())
+    parts = [f"{sum(rest.values())} failed ({kinds})"] if rest else []
+    return ", ".join(parts + ([f"{cancelled} cancelled"] if cancelled else []))
 
 
 def best_text(session: Session) -> str:

@@ -155,7 +155,7 @@ class RunView:
             model: of which model; None: of all together.
             n: how many at most; None: all.
         """
-        done = [p for p in self.points_of(model) if p.state == "done"]
+        done = [p for p in self.points_of(model) if p.state == "done" and p.duplicate_of is None]
         found = sorted(done, key=self.rank) if len(self.goals) == 1 else front(done, self.costs)
         return found if n is None else found[:n]
 

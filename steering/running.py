@@ -34,6 +34,8 @@ def run_experiment(
     Raises:
         HpoSteerError: it can't begin or can't go on; nothing is lost.
     """
+    if fresh and extend:
+        raise UserError("--fresh starts anew and --extend goes on: choose one")
     config = load_config(path, overrides)
     progress = make_progress(quiet=quiet or as_json)
     _warn(config.experiment, progress)

@@ -114,18 +114,17 @@ class ModelSearch:
             self.current_ended += 1
         better = values is not None and self._improves(values)
         self._since_better = 0 if better else self._since_better + 1
-        if values is not None and (reached := self._target(values)):
-            self.stop(reached)
+        if values is not None and not self.cut and (reached := self._target(values)):
+            self.stopped, self.cut = reached, True
         patience = self._rules.patience
         if patience is not None and self._since_better >= patience:
             self.stop(f"patience: no better point in the last {patience}")
         return better
 
     def stop(self, reason: str) -> None:
-        """Ends the search before its points are spent."""
-        if self.stopped is None:
-            self.stopped = reason
-            self.cut = True
+        """Ends the search before its points are spent: those that no worker has begun are of no use any more."""
+        if not self.cut and (self.stopped is None or self.unevaluated):
+            self.stopped, self.cut = reason, True
 
     def _improves(self, values: Mapping[str, float]) -> bool:
         row = tuple(goal.sign * values[goal.name] for goal in self._goals)

@@ -24,7 +24,7 @@ from hpo_steer.registry import entry
 from hpo_steer.transport import steering_end
 from steering.changes import check_resumable, recorded
 from steering.clock import Clock, SystemClock
-from steering.hosts import AlgorithmHost, InProcessHost, Opening, ProcessHost, wait_opened
+from steering.hosts import AlgorithmHost, HostDied, InProcessHost, Opening, ProcessHost, wait_opened
 from steering.ledger import Notify
 from steering.local_workers import LocalWorkers
 from steering.loop import SteeringLoop
@@ -342,11 +342,30 @@ class _Hosts:
             self.openings.append((model, opening, host))
             host.open(opening)
             waiting.setdefault(id(host), set()).add(model.name)
-        for host in self._all:
+        for host in list(self._all):
             try:
-                wait_opened(host, waiting[id(host)])
+                self._wait(host, waiting[id(host)])
             except ConfigError as exc:
                 raise exc.at(self._config.source.where(exc.key)) from None
+
+    def _wait(self, host: AlgorithmHost, models: set[str]) -> None:
+        """Waits until a host's algorithms were made; a process that died meanwhile is started again."""
+        for tries_left in (2, 1, 0):
+            try:
+                wait_opened(host, models)
+            except HostDied:
+                if not tries_left or not isinstance(host, ProcessHost):
+                    raise
+            else:
+                return
+            fresh = host.again()
+            host.close()
+            self._all[self._all.index(host)] = fresh
+            self.openings = [(m, o, fresh if h is host else h) for m, o, h in self.openings]
+            for _, opening, of in self.openings:
+                if of is fresh:
+                    fresh.open(opening)
+            host = fresh
 
     def close(self) -> None:
         for host in self._all:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,9 +33,23 @@ def number(value: Any) -> str:
     """A value in four significant digits; other values as they are.
 
     >>> [number(v) for v in (0.04123456, 12, 1e-07, True, "dart", 123456.7)]
-    ['0.04123', '12', '1e-07', 'True', 'dart', '1.235e+05']
+    ['0.04123', '12', '1e-07', 'true', 'dart', '1.235e+05']
     """
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (bool, type(None), list, dict)):
+        return json.dumps(value)
+    return printable(str(value))
+
+
+def printable(text: str, most: int = 60) -> str:
+    r"""Text on one line and without control characters, shortened if it is long.
+
+    >>> print(printable("a\nb"))
+    a\nb
+    """
+    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
 def params(values: Mapping[str, Any], most: int | None = None) -> str:
@@ -43,7 +58,7 @@ def params(values: Mapping[str, Any], most: int | None = None) -> str:
     >>> params({"eta": 0.0831, "booster": "dart"})
     'eta=0.0831 booster=dart'
     """
-    shown = [f"{name}={number(value)}" for name, value in values.items()]
+    shown = [f"{printable(name)}={number(value)}" for name, value in values.items()]
     if most is not None and len(shown) > most:
         shown = [*shown[:most], "…"]
     return " ".join(shown)

@@ -50,14 +50,26 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> LoadedConfig:
         ConfigError: names the file, the line and the key, and says what to do.
     """
     source = Source.read(path)
+    overrides = list(overrides)
     for text in overrides:
         _override(source.data, text)
     try:
         experiment = validate(source.data)
         check_algorithms(experiment)
     except ConfigError as exc:
-        raise exc.at(source.where(exc.key)) from None
+        raise exc.at(_blame(exc.key, overrides) or source.where(exc.key)) from None
     return LoadedConfig(experiment, path, source)
+
+
+def _blame(key: str, overrides: Iterable[str]) -> str | None:
+    """The override that an error is about, if it is about one."""
+    for text in overrides:
+        changed = text.partition("=")[0].strip()
+        if key and (
+            key == changed or key.startswith((f"{changed}.", f"{changed}[")) or changed.startswith(f"{key}.")
+        ):
+            return f"--set {text}"
+    return None
 
 
 def validate(data: Mapping[str, Any]) -> Experiment:
@@ -145,6 +157,8 @@ def _translated(exc: ValidationError) -> ConfigError:
         if isinstance(inner, ConfigError):
             return inner
         return ConfigError(key, str(inner))
+    if kind in ("dict_type", "model_type", "model_attributes_type", "dataclass_type"):
+        return ConfigError(key, f"expected keys and values, got {first['input']!r}")
     given = first["input"]
     shown = f", got {given!r}" if not isinstance(given, (dict, list)) else ""
     return ConfigError(key, re.sub(r"^Input should be ", "should be ", first["msg"]) + shown)

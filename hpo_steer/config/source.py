@@ -125,7 +125,12 @@ def _yaml(path: Path, text: str) -> tuple[Any, dict[str, int]]:
     return data, lines
 
 
-def _note(path: Path, node: yaml.Node, key: str, lines: dict[str, int]) -> None:
+def _note(
+    path: Path, node: yaml.Node, key: str, lines: dict[str, int], above: tuple[yaml.Node, ...] = ()
+) -> None:
+    if any(node is other for other in above):
+        raise ConfigError(key, "contains itself", f"{path}:{node.start_mark.line + 1}")
+    above = (*above, node)
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             inner = f"{key}.{name.value}" if key else str(name.value)
@@ -134,11 +139,11 @@ def _note(path: Path, node: yaml.Node, key: str, lines: dict[str, int]) -> None:
                     inner, f"stands twice, first on line {lines[inner]}", f"{path}:{name.start_mark.line + 1}"
                 )
             lines[inner] = name.start_mark.line + 1
-            _note(path, value, inner, lines)
+            _note(path, value, inner, lines, above)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             lines[f"{key}[{i}]"] = value.start_mark.line + 1
-            _note(path, value, f"{key}[{i}]", lines)
+            _note(path, value, f"{key}[{i}]", lines, above)
 
 
 def _toml(path: Path, text: str) -> tuple[Any, dict[str, int]]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hpo_steer.errors import UserError
 from steering.commands.options import RUNS, Config, Model, Run, StoreFolder, say
 
 
@@ -42,7 +43,9 @@ def export(
     from steering.words import plural
 
     suffix = output.suffix[1:] if output is not None else ""
-    kind = format_ or (Format(suffix) if suffix in set(Format) else Format.csv)
+    if format_ is None and suffix and suffix not in set(Format):
+        raise UserError(f"there is no format for {output}; name one with --format, of {', '.join(Format)}")
+    kind = format_ or (Format(suffix) if suffix else Format.csv)
     with open_view(run, config=config, store=store) as view:
         rows = export_points(view, kind.value, output, model=model, force=force)
     if output is not None:

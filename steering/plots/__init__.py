@@ -74,7 +74,10 @@ def drawings(view: RunView, kinds: Sequence[str], model: str | None = None) -> I
         if of is None and kind in _OF_ONE_MODEL:
             yield Drawing(kind, None, None, f"{len(view.models)} models; choose one with --model NAME")
             continue
-        result = import_module(_DRAWERS[kind]).draw(view, of)
+        try:
+            result = import_module(_DRAWERS[kind]).draw(view, of)
+        except (ArithmeticError, ValueError) as exc:  # data that a plotting library cannot scale
+            result = f"these values cannot be drawn ({exc})"
         named = model if model is not None else of if len(view.models) > 1 else None
         if isinstance(result, str):
             yield Drawing(kind, named, None, result)

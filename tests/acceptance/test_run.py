@@ -129,7 +129,7 @@ def test_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
         "error: runs/demo was made by another config: search_space.x.high 1.0 → 0.8, steering.max_points 20 → 30"
     )
     assert second.startswith(
-        "a changed search_space is a new experiment: give it another name, or start anew"
+        "another search_space makes it another experiment: give it another name, or start anew"
     )
     _, err = project.steer("--set", "steering.max_points=30", code=2)
     assert "run with --extend" in err

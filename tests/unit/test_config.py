@@ -171,3 +171,38 @@ def test_where_points_are_evaluated_may_change() -> None:
     before = recorded(validate(BASE))
     moved = BASE | {"evaluation": {"function": "train.py:train", "timeout_s": 9.0}, "broker": "amqp://h/v"}
     assert check_resumable("runs/demo", before, recorded(validate(moved)), extend=False) == []
+
+
+def test_short_and_long_forms_are_the_same_config() -> None:
+    long = BASE | {
+        "algorithm": {"name": "random"},
+        "objectives": {"loss": {"direction": "minimize"}},
+        "search_space": {"x": {"type": "float", "low": 0, "high": 1}},
+    }
+    assert changes(recorded(validate(BASE)), recorded(validate(long))) == []
+    aimed = BASE | {"objectives": {"loss": {"direction": "minimize", "target": 0.1}}}
+    (change,) = changes(recorded(validate(BASE)), recorded(validate(aimed)))
+    assert change.growing
+
+
+def test_an_override_takes_the_blame_for_its_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(BASE))
+    with pytest.raises(
+        ConfigError, match=r"^--set steering=\[\]: steering: expected keys and values, got \[\]"
+    ):
+        load_config(path, ["steering=[]"])
+
+
+def test_a_file_that_contains_itself(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &x [*x]\n")
+    with pytest.raises(ConfigError, match="contains itself"):
+        load_config(path)
+
+
+def test_powers_are_bounded() -> None:
+    space = validate(BASE | {"constraints": ["9**9**9**9 > x", "x ** 2 <= 0.25"]}).space()
+    assert not space.constraints[0].holds({"x": 0.5})
+    assert space.constraints[1].holds({"x": 0.5})
+    assert not space.constraints[1].holds({"x": 0.6})

@@ -357,3 +357,20 @@ def run_all_now(b: Bench, loop: SteeringLoop) -> None:
         work = b.take()
         b.finish(work, loss=work.params["x"])
     loop.step(0)
+
+
+@pytest.mark.parametrize("rules", [{"target": 2.0}, {"patience": 1}, {"max_time_s": 50.0}])
+def test_rules_cut_short_what_was_proposed_last(closing: list[Bench], rules: dict[str, Any]) -> None:
+    b, loop = new(closing, steering={"points_per_iteration": 6, "max_points": 6, **rules})
+    for _ in range(2):
+        b.finish(b.take(), loss=1.0)
+        loop.step(0)
+    b.clock.now += 60
+    loop.step(0)
+    assert loop.over
+    (model,) = b.store.models()
+    assert model.ended is not None
+    assert model.ended.startswith(next(iter(rules)))
+    counts = b.store.counts()
+    assert counts.done <= 2
+    assert counts.failed == {"cancelled": 6 - counts.done}

@@ -151,7 +151,7 @@ class TestReport:
         assert text.count("<svg") == 4
         for word in (
             "Best parameters",
-            "The 38 best points",
+            "The 37 best points",
             "Failures",
             "How to reproduce",
             "max_points (40)",
@@ -176,7 +176,7 @@ class TestReport:
             text = page(view)
         assert "hpo-steer[plot]" in text
         assert "<svg" not in text
-        assert "The 38 best points" in text
+        assert "The 37 best points" in text
 
     def test_an_unfinished_run_without_results_has_a_page_too(self, runs: Path) -> None:
         record_run(runs, iterations=0, ended=None)

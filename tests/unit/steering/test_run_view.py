@@ -84,7 +84,7 @@ class TestReading:
             values = [(p.values or {})["loss"] for p in view.best()]
             first = view.first_iteration_best("main")
             assert values == sorted(values)
-            assert len(values) == 38
+            assert len(values) == 37  # one of the 38 took over the values of another
             assert view.best(n=3) == view.best()[:3]
             assert first is not None
             assert first.iteration == 1
