@@ -128,6 +128,7 @@ def measure(points: int, trials: int, rounds: int) -> dict[str, Any]:
         "hpo_steer_per_s": speed,
         "hpo_steer_last_quarter_per_s": median([o["last_quarter_per_s"] for o in ours]),
         "ratio_to_bare_pika": median(ratios),
+        "ratios_to_bare_pika": ratios,
         "optuna_sqlite_per_s": on_sqlite,
         "optuna_postgresql_per_s": on_postgresql,
         "ratio_to_better_optuna": speed / max(on_sqlite, on_postgresql),
