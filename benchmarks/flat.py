@@ -8,46 +8,9 @@ One run of no-op points over the local transport; the rate around the 1,000th po
 from __future__ import annotations
 
 import argparse
-import sqlite3
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-
-import yaml
 
 from benchmarks.measuring import median, show
-
-
-def ends_of_a_run(points: int) -> list[float]:
-    """When each of the points ended, in order, in seconds since the epoch."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "noop.py").write_text("def train(params):\n    return 0.5\n")
-        config = {
-            "name": "flat",
-            "search_space": {f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(10)},
-            "objectives": {"loss": "minimize"},
-            "algorithm": "random",
-            "steering": {"points_per_iteration": 500, "trigger": {"fraction": 0.5}, "max_points": points},
-            "evaluation": {"function": "noop.py:train", "workers": 2, "reuse": True},
-            "store": str(folder / "runs"),
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "steering.cli",
-            "--config",
-            str(folder / "config.yaml"),
-            "--json",
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-        database = sqlite3.connect(folder / "runs" / "flat" / "store.db")
-        ends = [row[0] for row in database.execute("SELECT ended_at FROM hpo_points ORDER BY ended_at")]
-        database.close()
-    return ends
+from benchmarks.noop import ends_of_a_run
 
 
 def rate(ends: list[float], place: int, window: int) -> float:

@@ -9,20 +9,15 @@ workers and a training that does nothing, (c) Optuna with two processes on Postg
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from benchmarks.bare_pika import round_trips
 from benchmarks.measuring import median, postgresql, rabbitmq, show
-
-_PARAMETERS = 10
+from benchmarks.noop import ends_of_a_run
 
 _OPTUNA = """
 import sys, optuna
@@ -38,38 +33,7 @@ def steered(url: str, points: int) -> dict[str, float]:
     Returns:
         Points per second, over all of them and over the last quarter, from the store's own times.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "noop.py").write_text("def train(params):\n    return 0.5\n")
-        config = {
-            "name": "throughput",
-            "search_space": {f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(_PARAMETERS)},
-            "objectives": {"loss": "minimize"},
-            "algorithm": "random",
-            "steering": {"points_per_iteration": 500, "trigger": {"fraction": 0.5}, "max_points": points},
-            "evaluation": {"function": "noop.py:train", "workers": 2, "reuse": True},
-            "broker": url,
-            "store": str(folder / "runs"),
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "steering.cli",
-            "--config",
-            str(folder / "config.yaml"),
-            "--json",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        if done.returncode:
-            raise RuntimeError(f"hpo-steer failed: {done.stdout}{done.stderr}")
-        with sqlite3.connect(folder / "runs" / "throughput" / "store.db") as database:
-            ends = [row[0] for row in database.execute("SELECT ended_at FROM hpo_points ORDER BY ended_at")]
-            attempts = database.execute("SELECT count(*) FROM hpo_attempts").fetchone()[0]
-        database.close()
-    if len(ends) != points or attempts != points or None in ends:
-        raise RuntimeError(f"{points} points wanted, {len(ends)} ended in {attempts} attempts")
+    ends = ends_of_a_run(points, url)
     # the workers' start-up (Python, imports, connecting) is not throughput: count from the first result
     quarter = points // 4
     return {
