@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _CLOSE_S = 5.0
 _COUNT_EVERY_S = 1.0
 _EVENTS_BUNDLE = 64
+_PURGE_AGAIN_S = 0.01
 _LINGER_S = 0.01
 
 
@@ -261,10 +262,15 @@ class RabbitSteeringEnd(_End, SteeringEnd):
             self._inbox.put(Delivery(event, tag, redelivered))
 
     def _purge(self, done: threading.Event) -> None:
+        if done.is_set():  # asked once too often: what was published since then is wanted
+            return
         for item in [item for item in self._left if item.key == self._topology.work]:
             self._left.remove(item)
         self._outbox.forget(self._topology.work)
-        if self._publishing is not None and not done.is_set():
+        if self._outbox.on_the_way(self._topology.work):
+            # a quorum queue may take a purge before messages that were sent ahead of it
+            self._session.call_later(_PURGE_AGAIN_S, partial(self._purge, done))
+        elif self._publishing is not None:
             self._publishing.queue_purge(self._topology.work, callback=lambda _frame: done.set())
 
     def _count(self) -> None:

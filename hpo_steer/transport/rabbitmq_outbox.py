@@ -127,6 +127,10 @@ class Outbox:
         self._pending = deque(item for item in self._pending if item.key != key)
         self._tell_idle()
 
+    def on_the_way(self, key: str) -> bool:
+        """Whether messages to a queue were sent and are not confirmed."""
+        return any(item.key == key for items in self._in_flight.values() for item in items)
+
     def when_idle(self, event: threading.Event) -> None:
         """Sets the event once everything that is kept is confirmed."""
         self._idle.append(event)
