@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, Val
 from hpo_steer.algorithm import FailureKind
 from hpo_steer.errors import MalformedMessage
 
-PROTOCOL = 1
 MAX_BYTES = 1_048_576
 MAX_LOG_CHARS = 16_384
 """How much of the end of a log travels with a result."""

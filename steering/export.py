@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hpo_steer.errors import MissingExtra, UserError
-from steering.run_view import RunView, finite, timestamp
+from steering.run_view import RunView, finite, point_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from steering.store.base import PointRecord
 
 Row = dict[str, Any]
+
+_LAST = ("attempts", "worker", "created_at", "started_at", "ended_at", "duration_s", "duplicate_of")
+"""Columns at the end of a row, the same as the keys of `point_json`."""
 
 
 def table(view: RunView, model: str | None = None) -> tuple[list[str], list[Row]]:
@@ -35,8 +38,8 @@ def table(view: RunView, model: str | None = None) -> tuple[list[str], list[Row]
         *(f"values.{name}" for name in goals),
         *(f"params.{name}" for name in params),
         *(f"metrics.{name}" for name in metrics),
-        *("failure.kind", "failure.message", "attempts", "worker"),
-        *("created_at", "started_at", "ended_at", "duration_s", "duplicate_of"),
+        *("failure.kind", "failure.message"),
+        *_LAST,
     ]
     return columns, [_row(point, goals, params, metrics) for point in points]
 
@@ -48,6 +51,7 @@ def _unique(names: Iterable[str]) -> list[str]:
 def _row(point: PointRecord, goals: list[str], params: list[str], metrics: list[str]) -> Row:
     failure = point.failure
     values, measured = point.values or {}, point.metrics or {}
+    told = point_json(point)
     return {
         "id": point.id,
         "model": point.model,
@@ -58,13 +62,7 @@ def _row(point: PointRecord, goals: list[str], params: list[str], metrics: list[
         **{f"metrics.{name}": measured.get(name) for name in metrics},
         "failure.kind": failure.kind if failure else None,
         "failure.message": failure.message if failure else None,
-        "attempts": point.attempts,
-        "worker": point.worker,
-        "created_at": timestamp(point.created_at),
-        "started_at": timestamp(point.started_at),
-        "ended_at": timestamp(point.ended_at),
-        "duration_s": point.duration_s,
-        "duplicate_of": point.duplicate_of,
+        **{name: told[name] for name in _LAST},
     }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hpo_steer.algorithm import Observation, Point, Step
 from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, UserError
 from hpo_steer.guests import Guest
-from hpo_steer.jsonlines import dumps, history_to_json, observation_to_json
+from hpo_steer.jsonlines import PROTOCOL, dumps, history_to_json, observation_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -264,7 +264,7 @@ class ProcessHost(AlgorithmHost):
         """Has a model's algorithm created."""
         self._send(
             op="open",
-            v=1,
+            v=PROTOCOL,
             model=opening.model,
             algorithm=dict(opening.spec),
             search_space=opening.space.to_dict(),

@@ -134,9 +134,8 @@ class SteeringLoop:
         """
         self._selector.select(timeout_s)
         now = self._clock.monotonic()
-        if (
-            early := self._ledger.committed + _GATHER_S - now
-        ) > 0:  # a commit costs the same for one result and for fifty
+        # a commit costs the same for one result and for fifty
+        if (early := self._ledger.committed + _GATHER_S - now) > 0:
             self._clock.sleep(early)
             now = self._clock.monotonic()
         for item in self._transport.receive():

@@ -52,12 +52,10 @@ def headline(session: Session) -> str:
     """One line that says what runs."""
     experiment = session.experiment
     goals = ", ".join(f"{g.direction} {g.name}" for g in experiment.goals)
-    spec = experiment.algorithm_of()
-    algorithm = str(spec.get("name") or spec.get("class"))
     parts = [
         f"{plural(len(next(iter(session.loop.models.values())).space), 'parameter')}, {goals}",
         *([plural(len(experiment.models), "model")] if len(experiment.models) > 1 else []),
-        algorithm,
+        _algorithm(session),
         f"{plural(experiment.evaluation.workers, 'worker')} here"
         if experiment.evaluation.workers
         else f"workers at {session.transport.status().detail}",
