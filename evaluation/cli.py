@@ -71,8 +71,10 @@ def evaluate(
 
 def main() -> None:
     """Runs the program; exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    from hpo_steer import faults
     from hpo_steer.errors import HpoSteerError, UserError
 
+    faults.arm(os.environ)
     code: Any = 0
     try:
         code = app(standalone_mode=False)

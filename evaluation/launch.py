@@ -16,6 +16,7 @@ from evaluation.settings import WorkerSettings, worker_id
 from evaluation.spool import Spool
 from evaluation.warden import MARK, Warden
 from evaluation.worker import Worker
+from hpo_steer import faults
 from hpo_steer.config.payload import payload_file
 from hpo_steer.config.surroundings import interpreter
 from hpo_steer.errors import ConfigError
@@ -153,7 +154,11 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path) -> Runner:
 
 def _environment(evaluation: Evaluation, link: Path, mark: str) -> dict[str, str]:
     """The worker's environment without our variables (passwords are there), plus the config's."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HPO_STEER_")}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HPO_STEER_") or name.startswith(faults.FAULTS)
+    }
     env.setdefault("PYTHONUNBUFFERED", "1")  # what a killed training has printed is in its log
     env |= evaluation.env
     env["PYTHONPATH"] = os.pathsep.join(part for part in (env.get("PYTHONPATH"), str(link)) if part)

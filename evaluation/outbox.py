@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hpo_steer import faults
 from hpo_steer.errors import MalformedMessage
 from hpo_steer.messages import (
     Bye,
@@ -126,7 +127,9 @@ class Outbox:
                 sent.spooled = self._spool.keep(result)
             except OSError as exc:
                 self._say(f"warning: point {work.point}: its result cannot be written to the spool: {exc}")
+            faults.reached("worker.spooled")
         self._send(result, sent)
+        faults.reached("worker.sent")
 
     def bye(self, reason: str) -> None:
         """Gives up every lease."""
@@ -145,8 +148,10 @@ class Outbox:
         """
         if self._sent.get(sent.key) is sent:
             del self._sent[sent.key]
+        faults.reached("worker.confirmed")
         if sent.spooled is not None:
             self._spool.forget(sent.spooled)
+            faults.reached("worker.forgotten")
         return sent.delivery
 
     def knows(self, delivery: Delivery[Work]) -> SentResult | None:

@@ -19,6 +19,7 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from hpo_steer import faults
 from hpo_steer.errors import HpoSteerError, MalformedMessage
 from hpo_steer.messages import Result, decode_event
 
@@ -80,6 +81,7 @@ class Spool:
                 file.write(result.encoded())
                 file.flush()
                 os.fsync(file.fileno())
+            faults.reached("worker.spooling")
             new.replace(path)
         except OSError:
             with contextlib.suppress(OSError):

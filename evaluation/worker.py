@@ -18,6 +18,7 @@ from evaluation.pace import OVERRUN_S, Pace
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
 from evaluation.signals import ENOUGH, Signals
 from evaluation.tally import Snapshot, Tally
+from hpo_steer import faults
 from hpo_steer.messages import MAX_LOG_CHARS, Cancel, FailureInfo, Stop, Work
 from hpo_steer.transport.base import (
     Confirmed,
@@ -288,6 +289,7 @@ class Worker:
                 self._to_settle.append(delivery)
         elif isinstance(token, _Attempt) and self._attempts.get(key_of(token.work)) is token:
             token.confirmed = True
+            faults.reached("worker.leased")
             if token.delivery is not None:
                 self._to_settle.append(token.delivery)
                 token.delivery = None
@@ -355,6 +357,7 @@ class Worker:
             attempt.delivery = delivery
             attempt.slot = self._free.pop()
             self._attempts[key_of(work)] = attempt
+            faults.reached("worker.taken")
             if self._pace.short:
                 self._train(attempt)
             else:
@@ -390,6 +393,7 @@ class Worker:
     def _lease(self, attempt: _Attempt) -> None:
         attempt.leased = True
         self._outbox.started(attempt.work, attempt.slot, attempt)
+        faults.reached("worker.started")
 
     def _train(self, attempt: _Attempt) -> None:
         attempt.began, attempt.started_at = time.monotonic(), time.time()
@@ -398,6 +402,7 @@ class Worker:
         except OSError as exc:
             self._finish(attempt, failed("error", f"the training cannot be started: {exc}"))
             return
+        faults.reached("worker.training")
         if attempt.handle.ready:
             self._look_at(attempt)
             if self._attempts.get(key_of(attempt.work)) is not attempt:
@@ -422,6 +427,7 @@ class Worker:
         if handle is not None:
             self._pass_on_reports(attempt)
             self._pace.ended(duration_s)
+        faults.reached("worker.trained")
         self._drop(attempt)
         if failure is None:
             self._tally.done += 1

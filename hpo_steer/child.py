@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from hpo_steer import training
+from hpo_steer import faults, training
 from hpo_steer.errors import InvalidPoint, Stopped
 
 BOOTSTRAP = """
@@ -42,6 +42,7 @@ def main() -> None:
     fd = setup["fd"]
     os.set_inheritable(fd, False)
     _readable_log()
+    faults.arm(os.environ)
     sys.path[:0] = setup["path"]
     home, owner = os.getcwd(), os.getpid()  # noqa: PTH109 - a string is wanted
     function, broken = _load(setup)
@@ -52,12 +53,14 @@ def main() -> None:
                 with open(request["request"], encoding="utf-8") as file:  # noqa: PTH123 - as short as it gets
                     request = json.load(file)
             os.chdir(home)
+            faults.reached("child.began")
             began = time.perf_counter()
             answer = _evaluate(function, broken, setup, request)
             answer["duration_s"] = round(time.perf_counter() - began, 6)
             answer["key"] = request["key"]
             if os.getpid() != owner:  # a fork of the training has come back to here
                 os._exit(0)
+            faults.reached("child.trained")
             _flush()
             _write(fd, json.dumps(answer).encode() + b"\n")
             if setup["once"]:

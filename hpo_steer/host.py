@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hpo_steer import faults
 from hpo_steer.errors import ConfigError, HpoSteerError, UserError
 from hpo_steer.guests import Guest
 from hpo_steer.jsonlines import dumps, history_from_json, observation_from_json
@@ -81,6 +82,7 @@ class Host:
 
     def _ask(self, request: dict[str, Any]) -> None:
         guest = self._guests[request["model"]]
+        faults.reached("host.asked")
         points = guest.ask(request["n"])
         self._reply(
             {
@@ -91,6 +93,7 @@ class Host:
                 "ended": guest.ended,
             }
         )
+        faults.reached("host.answered")
 
 
 def main() -> None:
@@ -98,6 +101,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     host = Host(replies)
+    faults.arm(os.environ)
     for line in sys.stdin.buffer:
         host.handle(json.loads(line))
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hpo_steer import faults
 from hpo_steer.errors import HpoSteerError, UserError
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -115,6 +116,7 @@ def main(argv: list[str] | None = None) -> Any:
     Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted (and resumable).
     """
     _register()
+    faults.arm(os.environ)
     try:
         return app(argv, standalone_mode=True)
     except HpoSteerError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hpo_steer import faults
 from hpo_steer.errors import StoreError
 from steering.store.base import Counts, Store, Transaction
 
@@ -50,19 +51,23 @@ class Ledger:
         """Notes a change; it must be repeatable, since a failed commit is tried again."""
         self._changes.append(change)
 
-    def commit(self) -> None:
+    def commit(self) -> bool:
         """Writes all changes in one transaction.
+
+        Returns:
+            Whether there were any.
 
         Raises:
             StoreError: the store failed for good; nothing of this transaction was written.
         """
         if not self._changes:
-            return
+            return False
         for pause_s in (*_RETRIES_S, None):
             try:
                 with self.store.transaction() as transaction:
                     for change in self._changes:
                         change(transaction)
+                    faults.reached("steering.writing")
                 break
             except StoreError as exc:
                 if pause_s is None or not exc.transient:
@@ -71,6 +76,7 @@ class Ledger:
                 self._clock.sleep(pause_s)
         self._changes = []
         self.committed = self._clock.monotonic()
+        return True
 
     def count(
         self,

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hpo_steer import faults
 from hpo_steer.algorithm import Failure
 from hpo_steer.messages import Bye, Event, Heartbeat, Hello, Report, Result, Started, Stop, Work
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
@@ -149,6 +150,7 @@ class SteeringLoop:
                     self.connected = True
                     self._renew_all(now)
                     self._notify("broker", "connected again")
+        faults.reached("steering.heard")
         for host in self._searches.hosts:
             self._searches.answers(host)
         self._mind_leases(now)
@@ -160,11 +162,13 @@ class SteeringLoop:
     def flush(self) -> None:
         """Commits what was decided, then acknowledges and publishes."""
         self._mind_elapsed()
-        self._ledger.commit()
         ledger = self._ledger
+        if ledger.commit():
+            faults.reached("steering.committed")
         if ledger.settle:
             self._transport.settle(ledger.settle)
             ledger.settle = []
+            faults.reached("steering.settled")
         for message in ledger.controls:
             self._transport.control(message)
         ledger.controls = []
@@ -177,6 +181,7 @@ class SteeringLoop:
             for point in waiting:
                 point.published = now
             self._transport.publish([self._work(point) for point in waiting], self._bundle(len(waiting)))
+            faults.reached("steering.published")
 
     def _bundle(self, count: int) -> int:
         """How many of `count` points may go to one worker together: milliseconds of work, and no worker's share."""
@@ -227,6 +232,7 @@ class SteeringLoop:
             case Result():
                 self.fleet[event.worker].done += 1
                 self._result(event)
+                faults.reached("steering.result")
         self._searches.run_due()
 
     def _renew(self, worker: str, number: int, attempt: int, now: float) -> None:

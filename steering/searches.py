@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hpo_steer import faults
 from hpo_steer.algorithm import Failure
 from hpo_steer.messages import Cancel
 from steering.book import Book, LivePoint, in_order_told, observation, steps
@@ -222,6 +223,7 @@ class Searches:
             ]
             self._ledger.add(lambda tx: tx.add_iteration(iteration, records))
             self._ledger.count(queued=size)
+            faults.reached("steering.proposed")
         search.begin_iteration(size, proposal.ended)
         if size and len(self.models) <= _MODELS_NAMED:
             self._notify(
