@@ -20,6 +20,36 @@ PointState = Literal["queued", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
+class Condition:
+    """What steering is doing, as it wrote it down last.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        waiting: why nothing moves, as a sentence; None while points go on.
+        workers: how many are there.
+        slots: how many points they can evaluate at once.
+    """
+
+    at: float
+    waiting: str | None = None
+    workers: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who steers a run.
+
+    Attributes:
+        name: such as ``host, process 123``.
+        since: seconds since the epoch.
+    """
+
+    name: str
+    since: float
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One experiment in a store.
 
@@ -31,6 +61,7 @@ class RunRecord:
         elapsed_s: how long steering has run in all its sessions.
         ended: why the search ended; None while it goes on or can be resumed.
         ended_at: seconds since the epoch.
+        condition: what steering was doing when it last said so.
     """
 
     name: str
@@ -40,6 +71,7 @@ class RunRecord:
     elapsed_s: float = 0.0
     ended: str | None = None
     ended_at: float | None = None
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +136,7 @@ class PointRecord:
         duration_s: how long the last attempt ran.
         told: the place of its observation in the order its model's algorithm was told, from 1.
         duplicate_of: the point whose values it took over.
+        forgiven: attempts before it was given a fresh start; they count against nothing any more.
     """
 
     id: int
@@ -125,6 +158,7 @@ class PointRecord:
     duration_s: float | None = None
     told: int | None = None
     duplicate_of: int | None = None
+    forgiven: int = 0
 
 
 @dataclass(frozen=True)
@@ -224,6 +258,18 @@ class Transaction(ABC):
         """A point goes out again: ``queued``, with these numbers of attempts spent."""
 
     @abstractmethod
+    def reopen_point(self, point: int) -> None:
+        """A failed point gets a fresh start: ``queued``, its failure forgotten, its attempts forgiven.
+
+        It leaves the order in which its algorithm was told; its attempts' rows stay. A point that has not
+        failed is an error of the caller (ValueError).
+        """
+
+    @abstractmethod
+    def add_log(self, point: int, attempt: int, log: str) -> None:
+        """The log of an attempt, where it came later than its end; one that is there stays."""
+
+    @abstractmethod
     def end_point(self, point: PointRecord) -> None:
         """A point has ended: state, values, metrics, failure, attempts, worker, times, told, duplicate_of."""
 
@@ -242,6 +288,7 @@ class Transaction(ABC):
         elapsed_s: float | None = None,
         ended: str | Literal[False] | None = False,
         config: Any = None,
+        condition: Condition | None = None,
     ) -> None:
         """Changes the run's own row; what is left out stays. ``ended=None`` takes an end back."""
 
@@ -295,6 +342,10 @@ class Store(ABC):
         """
 
     # ------------------------------------------------------------ reading
+
+    @abstractmethod
+    def owner(self) -> Owner | None:
+        """Who steers the run at this moment; None where nobody does."""
 
     @abstractmethod
     def models(self) -> list[ModelRecord]:

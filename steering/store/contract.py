@@ -19,6 +19,7 @@ from hpo_steer.algorithm import Failure
 from hpo_steer.errors import LockLost, NoSuchRun, RunLocked, StoreError
 from steering.store.base import (
     AttemptRecord,
+    Condition,
     Counts,
     IterationRecord,
     ModelRecord,
@@ -216,6 +217,32 @@ class StoreContract:
         finally:
             second.close()
 
+    def test_who_steers_can_be_seen_by_all(self, place: Place, store: Store, reader: Store) -> None:
+        for one in (store, reader):
+            owner = one.owner()
+            assert owner is not None
+            assert owner.name == "here, process 1"
+            assert owner.since > RUN.created_at
+        store.close()
+        again = place.open("digits", create=False)
+        try:
+            assert again.owner() is None
+            again.lock("there, process 2")
+            second = again.owner()
+            assert second is not None
+            assert second.name == "there, process 2"
+        finally:
+            again.close()
+
+    def test_the_condition_is_written_and_read(self, store: Store, reader: Store) -> None:
+        condition = Condition(1.5, "waiting: for “better” days", 2, 8)
+        with store.transaction() as transaction:
+            transaction.set_run(condition=condition)
+        assert reader.run() == replace(RUN, condition=condition)
+        with store.transaction() as transaction:
+            transaction.set_run(condition=Condition(2.5), elapsed_s=3.0)
+        assert reader.run() == replace(RUN, condition=Condition(2.5), elapsed_s=3.0)
+
     def test_the_lock_comes_before_the_run(self, place: Place) -> None:
         first, second = place.open("early", create=True), place.open("early", create=True)
         try:
@@ -359,6 +386,46 @@ class StoreContract:
                 change(transaction)
         assert store.points() == [done(point(1)), point(2)]
         assert store.run() == RUN
+
+    def test_a_failed_point_gets_a_fresh_start(self, store: Store, reader: Store) -> None:
+        new = point(1)
+        ended = replace(
+            new,
+            state="failed",
+            failure=Failure("error", "boom"),
+            attempts=3,
+            lost=2,
+            worker="w",
+            started_at=7.0,
+            ended_at=9.0,
+            duration_s=2.0,
+            told=1,
+        )
+        with store.transaction() as transaction:
+            transaction.add_iteration(iteration(1), [new])
+            transaction.end_attempt(AttemptRecord(1, 3, "w", 0, 7.0, 9.0, 2.0, "error", "boom"))
+            transaction.end_point(ended)
+            transaction.reopen_point(1)  # in the same transaction, even
+        assert reader.points() == [replace(new, attempts=3, forgiven=3)]
+        assert reader.counts() == Counts(queued=1)
+        assert [a.outcome for a in reader.attempts(1)] == ["error"]
+        with store.transaction() as transaction:
+            transaction.end_point(done(new, attempts=4, told=2, forgiven=3))
+        assert reader.counts() == Counts(done=1)
+        for state in ("done", "unknown"):
+            with pytest.raises(ValueError, match="not in that state"), store.transaction() as transaction:
+                transaction.reopen_point(1 if state == "done" else 99)
+
+    def test_a_log_may_come_late_and_replaces_none(self, store: Store) -> None:
+        with store.transaction() as transaction:
+            transaction.add_iteration(iteration(2), [point(1), point(2)])
+            transaction.end_attempt(AttemptRecord(1, 1, "w", 0, 7.0, 9.0, 2.0, "lost", "gone"))
+            transaction.add_log(1, 1, "last words")
+        for log in ("other words", ""):
+            with store.transaction() as transaction:
+                transaction.add_log(1, 1, log)
+                transaction.add_log(2, 7, log)  # an attempt that nobody knows
+        assert [a.log for a in store.attempts()] == ["last words"]
 
     def test_a_later_report_of_a_step_replaces_the_first(self, store: Store) -> None:
         self._fill(store, points=2)

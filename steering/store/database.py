@@ -35,6 +35,10 @@ class Database(ABC):
         """Takes the lock, which ends with this process; False where another process (or store) has it."""
 
     @abstractmethod
+    def claimed(self, connection: Connection) -> bool:
+        """Whether somebody has the lock at this moment, as a connection that reads can see."""
+
+    @abstractmethod
     def release(self) -> None:
         """Gives the lock back, if it is held."""
 

@@ -103,6 +103,20 @@ class Postgresql(Database):
                 if self._locked is not connection:
                     _drop(connection)
 
+    def claimed(self, connection: Connection) -> bool:
+        """Looks for the advisory lock among those the server lists."""
+        return bool(
+            connection.execute(
+                text(
+                    f"WITH key AS (SELECT {_RUN_LOCK} AS id) SELECT count(*) FROM pg_locks, key WHERE "  # noqa: S608
+                    "locktype = 'advisory' AND granted AND objsubid = 1 AND database = "
+                    "(SELECT oid FROM pg_database WHERE datname = current_database()) AND "
+                    "((classid::bigint << 32) | objid::bigint) = key.id"
+                ),
+                {"name": self._name},
+            ).scalar()
+        )
+
     def release(self) -> None:
         """Closes the connection that has the lock."""
         if self._locked is not None:

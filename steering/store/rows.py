@@ -9,6 +9,7 @@ from hpo_steer.algorithm import Failure
 from steering.store import tables
 from steering.store.base import (
     AttemptRecord,
+    Condition,
     IterationRecord,
     ModelRecord,
     PointRecord,
@@ -74,6 +75,7 @@ def point_end(point: PointRecord) -> Row:
         "duration_s": point.duration_s,
         "told": point.told,
         "duplicate_of": point.duplicate_of,
+        "forgiven": point.forgiven,
     }
 
 
@@ -82,9 +84,9 @@ def to_points(rows: Iterable[Any], names: Mapping[int, str]) -> list[PointRecord
     records = []
     for (
         point, model, number, iteration, params, hash_, state, objectives, metrics, kind, message, attempts,
-        lost, worker, created_at, started_at, ended_at, duration_s, told, duplicate_of,
+        lost, worker, created_at, started_at, ended_at, duration_s, told, duplicate_of, forgiven,
     ) in rows:  # fmt: skip
-        # The generated __init__ of a frozen dataclass sets 19 attributes one by one, at a third of the speed.
+        # The generated __init__ of a frozen dataclass sets 20 attributes one by one, at a third of the speed.
         record = object.__new__(PointRecord)
         record.__dict__.update(
             id=point,
@@ -106,6 +108,7 @@ def to_points(rows: Iterable[Any], names: Mapping[int, str]) -> list[PointRecord
             duration_s=duration_s,
             told=told,
             duplicate_of=duplicate_of,
+            forgiven=forgiven,
         )
         records.append(record)
     return records
@@ -190,5 +193,12 @@ def run_row(run: RunRecord) -> Row:
 def to_run(row: Any) -> RunRecord:
     """A run from its row."""
     return RunRecord(
-        row.name, row.run, _decode(row.config), row.created_at, row.elapsed_s, row.ended, row.ended_at
+        row.name,
+        row.run,
+        _decode(row.config),
+        row.created_at,
+        row.elapsed_s,
+        row.ended,
+        row.ended_at,
+        None if row.condition is None else Condition(**_decode(row.condition)),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from steering.store.database import Database
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest revision in ``migrations/versions``."""
 
 

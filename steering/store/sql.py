@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hpo_steer.errors import LockLost, NoSuchRun, RunLocked, StoreError
 from steering.store import rows
-from steering.store.base import Counts, ModelRecord, PointState, Store
+from steering.store.base import Counts, ModelRecord, Owner, PointState, Store
 from steering.store.tables import OF_AN_EXPERIMENT, attempts, experiments, iterations, models, points, reports
 from steering.store.writing import SqlTransaction, Statements
 
@@ -273,6 +273,16 @@ class SqlStore(Store):
         return True
 
     # ------------------------------------------------------------ reading
+
+    def owner(self) -> Owner | None:
+        """See `Store.owner`."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(experiments.c.owner, experiments.c.locked_at).where(experiments.c.name == self._name)
+            ).one_or_none()
+            if row is None or not row.owner or not self._database.claimed(connection):
+                return None
+        return Owner(row.owner, row.locked_at)
 
     def models(self) -> list[ModelRecord]:
         """See `Store.models`."""

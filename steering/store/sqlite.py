@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 30.0
+_CLAIMS, _CLAIM_AGAIN_S = 5, 0.02
 
 
 class Sqlite(Database):
@@ -139,8 +141,31 @@ class SqliteFile(Sqlite):
         with super().upgrading() as connection:
             yield connection
 
+    def claimed(self, connection: Connection) -> bool:  # noqa: ARG002 - the file tells
+        """Asks the lock file; for so short a moment that `claim` only has to try once more."""
+        try:
+            lock = os.open(self._lock_path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(lock)
+        return False
+
     def claim(self) -> bool:
         """Locks the lock file."""
+        for _ in range(_CLAIMS):  # somebody may just be looking whether it is locked
+            if self._claim():
+                return True
+            time.sleep(_CLAIM_AGAIN_S)
+        return False
+
+    def _claim(self) -> bool:
         try:
             lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
@@ -190,6 +215,14 @@ class SqliteMemory(Sqlite):
         self._lock_uri = f"{uri}.lock?vfs=memdb"
         self._lock: sqlite3.Connection | None = None
         self._kept = self._connect()
+
+    def claimed(self, connection: Connection) -> bool:  # noqa: ARG002 - another database tells
+        """Tries to lock the second database."""
+        if self._lock is not None:
+            return True
+        claimed = not self.claim()
+        self.release()
+        return claimed
 
     def claim(self) -> bool:
         """Keeps a second database locked, as there is no file."""

@@ -45,6 +45,7 @@ experiments = Table(
     Column("locked_at", Double),
     Column("fence", Integer, nullable=False),
     Column("commits", Integer, nullable=False),
+    Column("condition", Text),  # what the writer is doing, for those who only read
     sqlite_autoincrement=True,  # the number of a deleted experiment never comes back
 )
 
@@ -95,6 +96,7 @@ points = Table(
     Column("duration_s", Double),
     Column("told", Integer),
     Column("duplicate_of", Integer),
+    Column("forgiven", Integer, nullable=False, server_default="0"),
     ForeignKeyConstraint(
         ["experiment", "model", "iteration"],
         [iterations.c.experiment, iterations.c.model, iterations.c.number],

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, bindparam, case, insert, literal_column, update
+from sqlalchemy import and_, bindparam, case, insert, literal_column, null, update
 
 from steering.store import rows
 from steering.store.base import AttemptRecord, IterationRecord, PointRecord, ReportRecord, Transaction
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
+    from steering.store.base import Condition
     from steering.store.rows import Row
 
 
@@ -27,6 +28,8 @@ class Gathered:
     points: list[Row] = field(default_factory=list)
     begun: dict[tuple[int, int], Row] = field(default_factory=dict)
     ended: dict[tuple[int, int], Row] = field(default_factory=dict)
+    reopened: list[Row] = field(default_factory=list)
+    logs: list[Row] = field(default_factory=list)
     running: list[Row] = field(default_factory=list)
     requeued: list[Row] = field(default_factory=list)
     finished: list[Row] = field(default_factory=list)
@@ -52,7 +55,7 @@ class SqlTransaction(Transaction):
         self.run: Row = {}
         self._stage: dict[
             int, int
-        ] = {}  # of each point in the latest round: 1 started, 2 sent out again, 3 ended
+        ] = {}  # of each point in the latest round: 0 reopened, 1 started, 2 sent out again, 3 ended
 
     @property
     def empty(self) -> bool:
@@ -90,6 +93,14 @@ class SqlTransaction(Transaction):
         """See `Transaction.requeue_point`."""
         self._at(point, 2).requeued.append({**self._key(point), "attempts": attempts, "lost": lost})
 
+    def reopen_point(self, point: int) -> None:
+        """See `Transaction.reopen_point`."""
+        self._at(point, 0).reopened.append(self._key(point))
+
+    def add_log(self, point: int, attempt: int, log: str) -> None:
+        """See `Transaction.add_log`."""
+        self._round.logs.append({**self._key(point), "b_attempt": attempt, "log": rows.clean(log)})
+
     def end_point(self, point: PointRecord) -> None:
         """See `Transaction.end_point`."""
         if point.state not in {"done", "failed"}:
@@ -112,6 +123,7 @@ class SqlTransaction(Transaction):
         elapsed_s: float | None = None,
         ended: str | Literal[False] | None = False,
         config: Any = None,
+        condition: Condition | None = None,
     ) -> None:
         """See `Transaction.set_run`."""
         if elapsed_s is not None:
@@ -121,6 +133,8 @@ class SqlTransaction(Transaction):
             self.run["ended_at"] = None if ended is None else self._now()
         if config is not None:
             self.run["config"] = rows.to_json(config)
+        if condition is not None:
+            self.run["condition"] = rows.clean(rows.to_json(asdict(condition)))
 
     @property
     def _round(self) -> Gathered:
@@ -161,6 +175,26 @@ class Statements:
         )
         self._requeued = update(points).where(this_point, unfinished).values(state=literal_column("'queued'"))
         self._finished = update(points).where(this_point, unfinished)
+        gone = ("failure_kind", "failure_message", "told", "duplicate_of", "ended_at", "duration_s", "worker")
+        self._reopened = (
+            update(points)
+            .where(this_point, points.c.state == literal_column("'failed'"))
+            .values(
+                {
+                    "state": literal_column("'queued'"),
+                    "forgiven": points.c.attempts,
+                    "lost": literal_column("0"),
+                    "started_at": null(),
+                    **dict.fromkeys(gone, null()),
+                }
+            )
+        )
+        self._logs = update(attempts).where(
+            attempts.c.experiment == bindparam("b_experiment"),
+            attempts.c.point == bindparam("b_id"),
+            attempts.c.attempt == bindparam("b_attempt"),
+            attempts.c.log == "",
+        )
         self._begun = _replacing(upsert, attempts, attempts.c.outcome.is_(None))
         self._ended = _replacing(upsert, attempts)
         self._reports = _replacing(upsert, reports)
@@ -177,8 +211,10 @@ class Statements:
         for now in changes.rounds:
             _many(connection, insert(iterations), now.iterations)
             _many(connection, insert(points), now.points)
+            _exactly(connection, self._reopened, now.reopened)
             _many(connection, self._begun, list(now.begun.values()))
             _many(connection, self._ended, list(now.ended.values()))
+            _many(connection, self._logs, now.logs)
             _many(connection, self._running, now.running)
             _exactly(connection, self._requeued, now.requeued)
             _exactly(connection, self._finished, now.finished)
@@ -203,5 +239,5 @@ def _exactly(connection: Connection, statement: Any, many: Sequence[Mapping[str,
     if many and _many(connection, statement, many) != len(many):
         ids = ", ".join(str(row["b_id"]) for row in many[:10])
         raise ValueError(
-            f"of the points {ids} one has ended already, or is not in the store; nothing was written"
+            f"of the points {ids} one is not in that state, or not in the store; nothing was written"
         )

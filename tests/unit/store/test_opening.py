@@ -11,8 +11,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
 
 from hpo_steer.errors import (
     ConfigError,
@@ -37,6 +39,17 @@ if TYPE_CHECKING:
     from steering.store.base import Store
 
 VERSION = "UPDATE hpo_version SET version_num = ?"
+
+
+def revise(url: str, revision: str) -> None:
+    """Makes the tables of an earlier revision, as an earlier hpo-steer has left them."""
+    config = Config()
+    config.set_main_option("script_location", next(iter(migrations.__path__)))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
 
 
 def _made(folder: Path, points: int = 3) -> Path:
@@ -94,6 +107,36 @@ def test_an_older_store_is_brought_up_to_date_by_a_writer_only(tmp_path: Path) -
     with closing(open_store(tmp_path, "digits", create=True)) as store:
         _fill(store, 1)
         assert store.points() == [point(1)]
+
+
+def test_a_store_of_the_first_revision_is_brought_up_to_date(tmp_path: Path) -> None:
+    """With what a run had written into it: nothing of that changes."""
+    file = tmp_path / FILE_NAME
+    revise(f"sqlite:///{file}", "0001")
+    _execute(
+        file,
+        "INSERT INTO hpo_experiments (id, name, run, config, created_at, elapsed_s, fence, commits) "
+        """VALUES (1, 'digits', 'r1', '{"name":"digits"}', 5.0, 7.5, 3, 2)""",
+    )
+    _execute(file, "INSERT INTO hpo_models (experiment, number, name) VALUES (1, 0, 'm0')")
+    _execute(file, "INSERT INTO hpo_iterations VALUES (1, 0, 1, 1, 1, 0, 5.5, 0.25)")
+    _execute(
+        file,
+        "INSERT INTO hpo_points (experiment, id, model, number, iteration, params, hash, state, failure_kind, "
+        "failure_message, attempts, lost, created_at, told) "
+        """VALUES (1, 1, 0, 0, 1, '{"eta":0.5}', 'h', 'failed', 'error', 'boom', 3, 1, 5.5, 1)""",
+    )
+    with closing(open_store(tmp_path, "digits", create=False)) as store:
+        run = store.run()
+        assert run is not None
+        assert (run.run, run.elapsed_s, run.condition) == ("r1", 7.5, None)
+        (before,) = store.points()
+        assert (before.params, before.attempts, before.lost, before.forgiven) == ({"eta": 0.5}, 3, 1, 0)
+        store.lock("here")
+        with store.transaction() as transaction:
+            transaction.reopen_point(1)
+        (after,) = store.points()
+        assert (after.state, after.failure, after.forgiven, after.lost) == ("queued", None, 3, 0)
 
 
 def test_an_older_store_is_not_changed_under_a_writer(tmp_path: Path) -> None:
