@@ -22,12 +22,15 @@ class LivePoint:
         state: ``queued`` or ``running``; a follower stays queued.
         attempts: attempts begun or given up.
         lost: how many of them lost their worker.
+        forgiven: how many of them count against nothing.
         worker: who has the lease.
         slot: in which of its slots.
         started_at: when the attempt began, seconds since the epoch.
         started: the same by the monotonic clock.
         heard: when the lease was last renewed, by the monotonic clock.
-        published: when it last went to the work queue, by the monotonic clock.
+        published: when it last went to the work queue, by the monotonic clock; 0: it is not there.
+        due: when it goes there, by the monotonic clock, if it has to wait for its next attempt; else 0.
+        vanished: how often it was gone from there.
         followers: later points with the same parameters, which take over what becomes of this one.
         follows: the point whose outcome this one awaits.
     """
@@ -36,12 +39,15 @@ class LivePoint:
     state: Literal["queued", "running"] = "queued"
     attempts: int = 0
     lost: int = 0
+    forgiven: int = 0
     worker: str | None = None
     slot: int = 0
     started_at: float | None = None
     started: float = 0.0
     heard: float = 0.0
     published: float = 0.0
+    due: float = 0.0
+    vanished: int = 0
     followers: list[LivePoint] = field(default_factory=list)
     follows: int | None = None
 
@@ -49,6 +55,11 @@ class LivePoint:
     def attempt(self) -> int:
         """The number of the attempt under way, or of the one a worker would begin now."""
         return self.attempts if self.state == "running" else self.attempts + 1
+
+    @property
+    def tried(self) -> int:
+        """How many attempts count against the point."""
+        return self.attempts - self.lost - self.forgiven
 
 
 class Book:
@@ -78,6 +89,15 @@ class Book:
         self._last_id = max(self._last_id, record.id)
         first = self._first.setdefault((record.model, record.hash), record.id)
         return first if first != record.id else None
+
+    def first(self, model: str, hash_: str) -> int | None:
+        """The first point of a model with these parameters, if there was one."""
+        return self._first.get((model, hash_))
+
+    def pass_over(self, record: PointRecord) -> None:
+        """Nothing came of a point: the next one with its parameters counts as the first."""
+        if self._first.get((record.model, record.hash)) == record.id:
+            del self._first[record.model, record.hash]
 
     def add(self, point: LivePoint) -> None:
         """A point is to be evaluated."""

@@ -18,9 +18,16 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo_steer.algorithm import Observation, Point, Step
-from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, UserError
+from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, MalformedMessage, UserError
 from hpo_steer.guests import Guest
-from hpo_steer.jsonlines import PROTOCOL, dumps, history_to_json, observation_to_json
+from hpo_steer.jsonlines import (
+    PROTOCOL,
+    dumps,
+    history_to_json,
+    observation_to_json,
+    read_lines,
+    read_reply,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -213,7 +220,7 @@ class ProcessHost(AlgorithmHost):
     def __init__(self, log: Path) -> None:
         self._log = log
         self._out: SimpleQueue[bytes | None] = SimpleQueue()
-        self._in: deque[bytes | None] = deque()
+        self._in: deque[bytes | MalformedMessage | None] = deque()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         self._asked: dict[str, float] = {}
@@ -252,9 +259,14 @@ class ProcessHost(AlgorithmHost):
 
     def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - opened as a pipe above
-        for line in self._process.stdout:
-            self._in.append(line)
+        try:
+            for line in read_lines(self._process.stdout):
+                self._in.append(line)
+                os.write(self._wake_write, b".")
+        except MalformedMessage as exc:
+            self._in.append(exc)
             os.write(self._wake_write, b".")
+            self._process.kill()  # it would wait for ever to be read
         self._in.append(None)
         os.write(self._wake_write, b".")
 
@@ -300,8 +312,6 @@ class ProcessHost(AlgorithmHost):
 
     def replies(self) -> list[Reply]:
         """The answers since the last call."""
-        import json
-
         try:
             os.read(self._wake_read, 65536)
         except BlockingIOError:
@@ -313,10 +323,20 @@ class ProcessHost(AlgorithmHost):
                 if not self._closed:
                     found.append(HostFailure(self._death(), died=True))
                 continue
-            found.append(self._reply(json.loads(line)))
+            found.append(self._reply(line))
         return found
 
-    def _reply(self, reply: Mapping[str, Any]) -> Reply:
+    def _reply(self, line: bytes | MalformedMessage) -> Reply:
+        try:
+            if isinstance(line, MalformedMessage):
+                raise line
+            reply = read_reply(line)
+            if reply["op"] == "points" and reply["model"] not in self._asked:
+                raise MalformedMessage("points that nobody asked for")  # noqa: TRY301 - likewise
+        except MalformedMessage as exc:
+            return HostFailure(
+                AlgorithmError(f"the process that runs the algorithm gave no answer: {exc} (see {self._log})")
+            )
         if reply["op"] == "error":
             return HostFailure(self._error(reply))
         model = reply["model"]

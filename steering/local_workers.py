@@ -15,7 +15,7 @@ import hpo_steer
 from hpo_steer.errors import HpoSteerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _QUICK_S = 10.0
 _QUICK_DEATHS = 5
@@ -96,23 +96,22 @@ class LocalWorkers:
             )
         return _Seat(process, time.monotonic())
 
-    def tend(self) -> list[Exit]:
+    def tend(self, gone: Callable[[Exit], bool]) -> None:
         """Replaces workers that have ended.
 
-        Returns:
-            Which ones ended since the last call.
+        Args:
+            gone: told of each that has ended since the last call; answers whether it had begun to work.
 
         Raises:
-            WorkersFail: one ended five times in a row within ten seconds of its start.
+            WorkersFail: one ended five times in a row within ten seconds of its start, before it had begun.
         """
-        exits = []
         for index, seat in self._seats.items():
             code = seat.process.poll()
             if code is None:
                 continue
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            exits.append(Exit(socket.gethostname(), seat.process.pid, how))
-            quick = time.monotonic() - seat.started < _QUICK_S
+            begun = gone(Exit(socket.gethostname(), seat.process.pid, how))
+            quick = not begun and time.monotonic() - seat.started < _QUICK_S
             deaths = seat.quick_deaths + 1 if quick else 0
             if deaths >= _QUICK_DEATHS:
                 raise WorkersFail(
@@ -121,7 +120,6 @@ class LocalWorkers:
                 )
             self._seats[index] = self._spawn(index)
             self._seats[index].quick_deaths = deaths
-        return exits
 
     def _last_line(self, index: int) -> str:
         lines = self._log(index).read_text(errors="replace").strip().splitlines()

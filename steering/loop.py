@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from hpo_steer import faults
-from hpo_steer.algorithm import Failure
-from hpo_steer.messages import Bye, Event, Heartbeat, Hello, Report, Result, Started, Stop, Work
+from hpo_steer.messages import Bye, Event, Heartbeat, Hello, Report, Result, Started, Work
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
+from steering.attempts import Attempts
 from steering.book import Book, LivePoint, worker_process
 from steering.fleet import Fleet
 from steering.ledger import Ledger
-from steering.searches import Searches, first_line
-from steering.store.base import AttemptRecord, Counts, ReportRecord, Store, Transaction
+from steering.searches import Searches
+from steering.store.base import Counts, Store
 
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, Model
@@ -37,6 +36,7 @@ _QUEUE_EVERY_S = 10.0
 _GATHER_S = 0.02
 _BUNDLE_S = 0.05
 _BUNDLE_MOST = 32
+_READ_AT_ONCE = 1000
 
 
 class SteeringLoop:
@@ -81,11 +81,19 @@ class SteeringLoop:
             watch=self._watch,
         )
         self.models = self._searches.models
-        self.dropped = 0
+        self.attempts = Attempts(
+            experiment,
+            run,
+            book=self.book,
+            ledger=self._ledger,
+            searches=self._searches,
+            fleet=self.fleet,
+            clock=clock,
+            notify=notify,
+        )
         self.connected = True
-        self._short_s: float | None = None
         self._drained = False
-        self._began = clock.monotonic()
+        self._began = self._listened = clock.monotonic()
         self._queue_checked = 0.0
         self._elapsed_before = self._elapsed_written = 0.0
 
@@ -115,12 +123,16 @@ class SteeringLoop:
         record = self._ledger.store.run()
         self._elapsed_before = self._elapsed_written = record.elapsed_s if record else 0.0
         self._ledger.counts = self._ledger.store.counts()
-        self._searches.load()
+        if (spent := self._time_spent()) is not None:  # before anything is asked for
+            for tuned in self.models.values():
+                tuned.search.stop(spent)
+        self.attempts.retries = self._searches.load()
         running = self.book.running()
         if workers_gone:
             for point in running:
-                self._lose(point, "its worker ended with the last session", quietly=True)
+                self.attempts.lose(point, "its worker ended with the last session", blame=False, quietly=True)
         self._searches.run_due()
+        self._drained = self._transport.drained()
         self.flush()
         return len(running)
 
@@ -139,7 +151,8 @@ class SteeringLoop:
         if (early := self._ledger.committed + _GATHER_S - now) > 0:
             self._clock.sleep(early)
             now = self._clock.monotonic()
-        for item in self._transport.receive():
+        items = self._transport.receive(_READ_AT_ONCE)
+        for item in items:
             match item:
                 case Delivery():
                     self._hear(item, now)
@@ -153,7 +166,8 @@ class SteeringLoop:
         faults.reached("steering.heard")
         for host in self._searches.hosts:
             self._searches.answers(host)
-        self._mind_leases(now)
+        self._mind_leases(now, behind=len(items) >= _READ_AT_ONCE)
+        self.attempts.send_due(now)
         self._mind_time()
         self._searches.run_due()
         self.fleet.measure(now, len(self.book.running()))
@@ -172,7 +186,7 @@ class SteeringLoop:
         for message in ledger.controls:
             self._transport.control(message)
         ledger.controls = []
-        if ledger.publish and not self._searches.holding:
+        if ledger.publish and self._drained and not self._searches.holding:
             waiting = [
                 p for n, p in sorted(ledger.publish.items()) if self.book.get(n) is p and p.state == "queued"
             ]
@@ -185,10 +199,11 @@ class SteeringLoop:
 
     def _bundle(self, count: int) -> int:
         """How many of `count` points may go to one worker together: milliseconds of work, and no worker's share."""
-        if self._short_s is None or self._short_s > _BUNDLE_S:
+        typical_s = self.attempts.typical_s
+        if typical_s is None or typical_s > _BUNDLE_S:
             return 1
         fair = count // (4 * max(self.fleet.slots, 1))
-        return max(min(int(_BUNDLE_S / max(self._short_s, 1e-4)), fair, _BUNDLE_MOST), 1)
+        return max(min(int(_BUNDLE_S / max(typical_s, 1e-4)), fair, _BUNDLE_MOST), 1)
 
     def _work(self, point: LivePoint) -> Work:
         record = point.record
@@ -214,6 +229,9 @@ class SteeringLoop:
         if isinstance(event, Bye):
             self._bye(event)
             return
+        if isinstance(event, Result) and event.failure is not None and event.failure.kind == "lost":
+            self.attempts.abandoned(event)  # by its worker's successor: no sign of life of the worker's own
+            return
         host, slots = (event.host, event.slots) if isinstance(event, Hello) else (None, None)
         if isinstance(event, Heartbeat):
             slots = event.slots
@@ -224,193 +242,38 @@ class SteeringLoop:
                 if isinstance(event, Heartbeat):
                     self.fleet[event.worker].spooled = event.spooled
                 for point, attempt in event.running:
-                    self._renew(event.worker, point, attempt, now)
+                    self.attempts.renew(event.worker, point, attempt, now)
             case Started():
-                self._started(event, now)
+                self.attempts.started(event, now)
             case Report():
-                self._report(event)
+                self.attempts.report(event)
             case Result():
                 self.fleet[event.worker].done += 1
-                self._result(event)
+                self.attempts.result(event)
                 faults.reached("steering.result")
         self._searches.run_due()
-
-    def _renew(self, worker: str, number: int, attempt: int, now: float) -> None:
-        point = self.book.get(number)
-        if point is None:
-            if self.book.saw(number):
-                self._stop(number, attempt, worker, "the point has ended")
-        elif point.state == "running" and point.attempt == attempt and point.worker == worker:
-            point.heard = now
-
-    def _stop(self, point: int, attempt: int, worker: str | None, reason: str) -> None:
-        self._ledger.controls.append(
-            Stop(
-                experiment=self.experiment.name,
-                run=self._run,
-                point=point,
-                attempt=attempt,
-                worker=worker,
-                reason=reason,
-            )
-        )
-
-    def _started(self, event: Started, now: float) -> None:
-        point = self.book.get(event.point)
-        if point is None:
-            self._stop(event.point, event.attempt, event.worker, "the point has ended")
-            return
-        if event.attempt != point.attempt:
-            if event.attempt < point.attempt:
-                self._stop(event.point, event.attempt, event.worker, "its lease has expired")
-            return
-        if point.state == "running":
-            if point.worker != event.worker:
-                self._stop(event.point, event.attempt, event.worker, "another worker has this attempt")
-            return
-        point.attempts = event.attempt
-        point.worker, point.slot = event.worker, event.slot
-        point.started_at, point.started, point.heard = self._clock.time(), now, now
-        self.book.run(point)
-        self._ledger.count(queued=-1, running=1)
-        row = AttemptRecord(event.point, event.attempt, event.worker, event.slot, point.started_at)
-        self._ledger.add(lambda tx: tx.start_attempt(row))
-
-    def _report(self, event: Report) -> None:
-        point = self.book.get(event.point)
-        if point is not None and point.attempt == event.attempt:
-            row = ReportRecord(event.point, event.attempt, event.step, event.metrics, event.at)
-            self._ledger.add(lambda tx: tx.add_report(row))
-
-    def _result(self, event: Result) -> None:
-        point = self.book.get(event.point)
-        if point is None or point.follows is not None:
-            self.dropped += 1
-            return
-        current = event.attempt == point.attempt
-        outcome = self._outcome(event)
-        if not current and isinstance(outcome, Failure):
-            self.dropped += 1
-            return
-        known = self._short_s if self._short_s is not None else event.duration_s
-        self._short_s = (
-            known + 0.1 * (event.duration_s - known) if event.duration_s < 1.0 else event.duration_s
-        )
-        if point.state == "queued":
-            self.fleet.add_busy(event.duration_s)
-        elif not current:
-            self._stop(event.point, point.attempt, point.worker, "an earlier attempt has brought the result")
-        ended_at = self._clock.time()
-        started_at = point.started_at if current and point.started_at else ended_at - event.duration_s
-        failed = isinstance(outcome, Failure)
-        row = AttemptRecord(
-            event.point,
-            event.attempt,
-            event.worker,
-            event.slot,
-            started_at,
-            ended_at,
-            event.duration_s,
-            outcome.kind if isinstance(outcome, Failure) else "done",
-            outcome.message if isinstance(outcome, Failure) else "",
-            event.log,
-        )
-        self._ledger.add(lambda tx: tx.end_attempt(row))
-        if current:
-            point.attempts = event.attempt
-        if isinstance(outcome, Failure) and self._again(point, outcome):
-            return
-        self._searches.end_point(
-            point,
-            outcome,
-            metrics=None if failed else event.metrics,
-            worker=event.worker,
-            started_at=started_at,
-            duration_s=event.duration_s,
-        )
-
-    def _outcome(self, event: Result) -> dict[str, float] | Failure:
-        """The objectives' values, or why there are none."""
-        if event.failure is not None:
-            return Failure(event.failure.kind, event.failure.message)
-        metrics = event.metrics or {}
-        names = [goal.name for goal in self.experiment.goals]
-        if missing := [name for name in names if name not in metrics]:
-            return Failure(
-                "error", f'the result has no metric "{missing[0]}"; it has: {", ".join(metrics) or "none"}'
-            )
-        return {name: metrics[name] for name in names}
-
-    def _again(self, point: LivePoint, failure: Failure) -> bool:
-        """Sends a point out once more if its failure and its attempts allow it."""
-        if failure.kind == "lost":
-            self._lose(point, failure.message)
-            return True
-        if failure.kind != "error" or point.attempts - point.lost >= self._rules.max_attempts:
-            return False
-        self._notify(
-            "failed",
-            f"point {point.record.id} failed: error (attempt {point.attempts - point.lost} of "
-            f"{self._rules.max_attempts}), it goes out again: {first_line(failure.message)}",
-        )
-        self._requeue(point)
-        return True
-
-    def _requeue(self, point: LivePoint) -> None:
-        was_running = point.state == "running"
-        self.book.requeue(point)
-        if was_running:
-            self._ledger.count(queued=1, running=-1)
-        change = partial(_requeue_point, point=point.record.id, attempts=point.attempts, lost=point.lost)
-        self._ledger.add(change)
-        self._ledger.publish[point.record.id] = point
-
-    def _lose(self, point: LivePoint, why: str, *, quietly: bool = False) -> None:
-        """The worker of a running attempt is gone: the point goes out again, unless it has lost too many."""
-        now = self._clock.time()
-        if point.state == "running":
-            row = AttemptRecord(
-                point.record.id,
-                point.attempts,
-                point.worker,
-                point.slot,
-                point.started_at,
-                now,
-                None if point.started_at is None else max(now - point.started_at, 0.0),
-                "lost",
-                why,
-            )
-            self._ledger.add(lambda tx: tx.end_attempt(row))
-        point.lost += 1
-        if point.lost >= self._rules.max_lost:
-            message = f"it lost its worker {point.lost} times, the last time: {why}"
-            self._searches.end_point(
-                point, Failure("lost", message), worker=point.worker, started_at=point.started_at
-            )
-            return
-        if not quietly:
-            self._notify("lost", f"point {point.record.id} lost its worker ({why}); it goes out again")
-        self._requeue(point)
 
     def _bye(self, event: Bye) -> None:
         if self.fleet.leave(event.worker):
             self._notify(
                 "worker", f"worker {event.worker} has left" + (f": {event.reason}" if event.reason else "")
             )
-        self._forsake(event.worker, event.reason or "the worker has left")
+        self.attempts.forsake(event.worker, event.reason or "the worker has left", orderly=True)
 
-    def _forsake(self, worker: str, why: str) -> None:
-        for point in self.book.running():
-            if point.worker == worker:
-                self._lose(point, why)
+    def forsake_process(self, host: str, pid: int, why: str) -> bool:
+        """A worker process of this machine has ended: what it ran goes out again at once.
 
-    def forsake_process(self, host: str, pid: int, why: str) -> None:
-        """A worker process of this machine has ended: what it ran goes out again at once."""
+        Returns:
+            Whether it had been heard of before.
+        """
+        known = False
         for worker in self.fleet.present():
             if worker_process(worker.name) == (host, pid):
+                known = True
                 self.fleet.leave(worker.name)
                 self._notify("worker", f"worker {worker.name} has gone: {why}")
-                self._forsake(worker.name, why)
+                self.attempts.forsake(worker.name, why)
+        return known
 
     # ------------------------------------------------------------ clocks
 
@@ -420,11 +283,19 @@ class SteeringLoop:
         for worker in self.fleet.present():
             worker.heard = now
 
-    def _mind_leases(self, now: float) -> None:
-        """Expires leases, but never while this side may have missed the heartbeats."""
-        if not self.connected:
+    def _mind_leases(self, now: float, *, behind: bool) -> None:
+        """Expires leases, but never while this side may have missed the heartbeats.
+
+        Args:
+            now: by the monotonic clock.
+            behind: more messages were there than were read.
+        """
+        absent_s, self._listened = now - self._listened, now
+        if absent_s > self._rules.heartbeat_s:
+            self._renew_all(now)  # this process stood still, or was busy: heartbeats are waiting unread
+        if not self.connected or behind:
             return
-        if not self._drained:
+        if not self._drained:  # until then nothing is published either: it may have been begun or done
             self._drained = self._transport.drained()
             self._renew_all(now)
             return
@@ -435,7 +306,7 @@ class SteeringLoop:
             )
         for point in self.book.running():
             if now - point.heard > self._rules.lease_s:
-                self._lose(point, f"no heartbeat for {self._rules.lease_s:g} s")
+                self.attempts.lose(point, f"no heartbeat for {self._rules.lease_s:g} s")
         self._mind_queue(now)
 
     def _mind_queue(self, now: float) -> None:
@@ -443,12 +314,17 @@ class SteeringLoop:
         if now - self._queue_checked < _QUEUE_EVERY_S:
             return
         self._queue_checked = now
-        if self._transport.waiting() != 0:
+        status = self._transport.status()
+        if status.blocked or status.unconfirmed or self._transport.waiting() != 0:
             return
-        gone = [p for p in self.book.queued() if p.published and now - p.published > self._rules.lease_s]
+        lease_s = self._rules.lease_s
+        gone = [
+            p
+            for p in self.book.queued()
+            if p.published and now - p.published > lease_s * 2 ** min(p.vanished, 6)
+        ]
         if gone:
-            self._notify("lost", f"{len(gone)} points have vanished from the work queue; they go out again")
-            self._ledger.publish.update({p.record.id: p for p in gone})
+            self.attempts.vanished(gone)
 
     @property
     def elapsed_s(self) -> float:
@@ -457,16 +333,24 @@ class SteeringLoop:
 
     def _mind_elapsed(self) -> None:
         if self.elapsed_s - self._elapsed_written >= _ELAPSED_EVERY_S:
-            self._elapsed_written = self.elapsed_s
-            self._ledger.add(lambda tx: tx.set_run(elapsed_s=self._elapsed_written))
+            self._write_elapsed()
+
+    def _write_elapsed(self) -> None:
+        elapsed_s = self._elapsed_written = self.elapsed_s
+        self._ledger.add(lambda tx: tx.set_run(elapsed_s=elapsed_s))
+
+    def _time_spent(self) -> str | None:
+        limit = self.experiment.steering.max_time_s
+        return f"max_time_s ({limit:g}) reached" if limit is not None and self.elapsed_s >= limit else None
 
     def _mind_time(self) -> None:
-        limit = self.experiment.steering.max_time_s
-        if limit is None or self.elapsed_s < limit:
+        spent = self._time_spent()
+        if spent is None:
             return
         for tuned in self.models.values():
             if not tuned.search.cut and not tuned.search.over:
-                tuned.search.stop(f"max_time_s ({limit:g}) reached")
+                tuned.search.stop(spent)
+                self._write_elapsed()  # with what follows from it, or a session after a crash would undo it
                 self._searches.wind_down(tuned)
 
     # ------------------------------------------------------------ ends
@@ -492,7 +376,3 @@ class SteeringLoop:
         for host in self._searches.hosts:
             host.close()
         self._selector.close()
-
-
-def _requeue_point(tx: Transaction, *, point: int, attempts: int, lost: int) -> None:
-    tx.requeue_point(point, attempts, lost)

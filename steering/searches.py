@@ -102,30 +102,43 @@ class Searches:
 
     # ------------------------------------------------------------ taking up a run
 
-    def load(self) -> None:
-        """Takes up the run where the store has it, and has the algorithms restored."""
+    def load(self) -> int:
+        """Takes up the run where the store has it, and has the algorithms restored.
+
+        Returns:
+            How often failed points had been sent out again.
+        """
         ends = {m.name: m.ended for m in self._ledger.store.models()}
+        retries = 0
+        taken_up = []
         for name, tuned in self.models.items():
             points = self._ledger.store.points(model=name)
+            retries += sum(max(_tries(p) - (p.state != "queued"), 0) for p in points)
             self._take_up(points)
             tuned.ended = ends.get(name)
+            taken_up.append((tuned, points))
+        for (
+            tuned,
+            points,
+        ) in taken_up:  # only now, as it may ask: a new point's id is above all that there are
             self._rebuild(tuned, points)
+        return retries
 
     def _take_up(self, points: Sequence[PointRecord]) -> None:
         """Notes every point; those that have not ended wait, run, or follow again."""
         now = self._clock.monotonic()
+        leaders: dict[str, LivePoint] = {}
+        reuse = self._experiment.steering.duplicates != "replicate"
         for record in points:
-            first = self._book.remember(record)
+            self._book.remember(record)
             if record.state in ("done", "failed"):
+                if _unlucky(record.failure):
+                    self._book.pass_over(record)
                 continue
-            live = LivePoint(record, attempts=record.attempts, lost=record.lost)
+            live = LivePoint(record, attempts=record.attempts, lost=record.lost, forgiven=record.forgiven)
             self._book.add(live)
-            leader = (
-                self._book.get(first)
-                if first and self._experiment.steering.duplicates != "replicate"
-                else None
-            )
-            if leader is not None:
+            leader = leaders.setdefault(record.hash, live) if reuse else live
+            if leader is not live and record.state == "queued":
                 self._follow(live, leader)
             elif record.state == "running":
                 live.worker, live.started_at = record.worker, record.started_at
@@ -199,6 +212,9 @@ class Searches:
         tuned.last_ask_s = proposal.ask_s
         size = len(proposal.points)
         if size:
+            hashes = [tuned.space.hash(point.params) for point in proposal.points]
+            if any(self._book.first(proposal.model, each) is not None for each in hashes):
+                self._ledger.commit()  # what they may take over is read from the store
             now = self._clock.time()
             iteration = IterationRecord(
                 proposal.model,
@@ -216,10 +232,10 @@ class Searches:
                     point.id,
                     iteration.number,
                     point.params,
-                    tuned.space.hash(point.params),
+                    hash_,
                     created_at=now,
                 )
-                for point in proposal.points
+                for point, hash_ in zip(proposal.points, hashes, strict=True)
             ]
             self._ledger.add(lambda tx: tx.add_iteration(iteration, records))
             self._ledger.count(queued=size)
@@ -247,11 +263,7 @@ class Searches:
         if leader is not None:
             self._follow(live, leader)
             return
-        self._ledger.commit()
         (known,) = self._ledger.store.points(ids=[first])
-        if known.failure is not None and known.failure.kind not in _SAID_OF_THE_POINT:
-            self._ledger.publish[live.record.id] = live  # nothing is known about it but that it was unlucky
-            return
         self._take_over(live, known)
 
     def _follow(self, live: LivePoint, leader: LivePoint) -> None:
@@ -317,6 +329,7 @@ class Searches:
             failure=failure,
             attempts=point.attempts,
             lost=point.lost,
+            forgiven=point.forgiven,
             worker=worker,
             started_at=started_at,
             ended_at=self._clock.time(),
@@ -337,6 +350,8 @@ class Searches:
             self._notify("failed", f"point {record.id} failed: {failure.kind}: {first_line(failure.message)}")
         self._tell(tuned, record)
         self._due.append(record.model)
+        if _unlucky(failure):
+            self._book.pass_over(record)
         if failure is not None and failure.kind not in (*_SAID_OF_THE_POINT, "cancelled"):
             self._hand_over(point.followers)
             return
@@ -348,6 +363,7 @@ class Searches:
         """The point that they follow was unlucky: the first of them is evaluated, and the others follow it."""
         for leader in followers[:1]:
             leader.follows = None
+            self._book.remember(leader.record)
             self._ledger.publish[leader.record.id] = leader
             for follower in followers[1:]:
                 self._follow(follower, leader)
@@ -356,6 +372,13 @@ class Searches:
         tuned.host.tell(tuned.model.name, [observation(record)])
         if tuned.search.end_point(record.iteration, record.values) and record.values:
             self._notify("best", f"point {record.id}")
+
+    def cut(self, point: LivePoint) -> bool:
+        """Whether a point that no worker has is of no use any more, as its search has stopped.
+
+        One that somebody has asked for again is wanted all the same.
+        """
+        return self.models[point.record.model].search.cut and not point.forgiven
 
     def wind_down(self, tuned: Tuned) -> None:
         """A model's search has stopped: what no worker has begun is cancelled, and when all is in, it is over."""
@@ -371,7 +394,7 @@ class Searches:
                 self._notify("ended", f"model {tuned.model.name}: {reason}")
 
     def _cancel_queued(self, tuned: Tuned, reason: str) -> None:
-        queued = self._book.queued(tuned.model.name)
+        queued = [point for point in self._book.queued(tuned.model.name) if self.cut(point)]
         if queued:
             numbers = [p.record.id for p in queued]
             self._ledger.controls.append(
@@ -384,6 +407,16 @@ class Searches:
     def over(self) -> bool:
         """Whether every model's search is over."""
         return not self._due and all(tuned.ended is not None for tuned in self.models.values())
+
+
+def _tries(record: PointRecord) -> int:
+    """Attempts that count against a point."""
+    return record.attempts - record.lost - record.forgiven
+
+
+def _unlucky(failure: Failure | None) -> bool:
+    """Whether a failure says nothing about the parameters."""
+    return failure is not None and failure.kind not in _SAID_OF_THE_POINT
 
 
 def _of(tuned: Tuned, models: Mapping[str, Tuned]) -> str:

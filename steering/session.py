@@ -185,8 +185,7 @@ class Session:
         quiet_since: float | None = None
         while not loop.over and self.interruptions < 2:
             loop.step(_TICK_S)
-            for ended in self._workers.tend():
-                loop.forsake_process(ended.host, ended.pid, ended.how)
+            self._workers.tend(lambda ended: loop.forsake_process(ended.host, ended.pid, ended.how))
             tick()
             if self.interruptions:
                 if quiet_since is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from hpo_steer.errors import ConfigError
+from hpo_steer.messages import check_params
 from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.space import SearchSpace
 
@@ -135,7 +136,10 @@ class Evaluation(Section):
         reuse: one child process takes many points, so that imports are paid once (functions only).
         timeout_s: an attempt that takes longer fails.
         max_attempts: how often a point is tried when the training fails.
-        max_lost: how often a point may lose its worker before it is set aside.
+        max_retries: how many such repeats the whole experiment may spend; None: no bound of its own.
+        retry_delay_s: how long a failed point waits before its next attempt; twice as long each further time, at
+            most 5 min.
+        max_lost: how often a point may lose its worker before it is set aside, as one that kills each of them.
         heartbeat_s: how often a worker renews its leases.
         lease_s: how long steering waits for a heartbeat before the point goes out again.
     """
@@ -149,6 +153,8 @@ class Evaluation(Section):
     reuse: bool = False
     timeout_s: Positive | None = None
     max_attempts: Count = 3
+    max_retries: Annotated[int, Field(ge=0)] | None = None
+    retry_delay_s: Annotated[float, Field(ge=0, le=300)] = 1.0
     max_lost: Count = 10
     heartbeat_s: Positive = 5.0
     lease_s: Positive = 60.0
@@ -313,6 +319,10 @@ class Experiment(Section):
         self._goals = goals
         for model in self.models:
             space = self.space(model)
+            try:
+                check_params(model.constants)
+            except ValueError as exc:
+                raise ConfigError("models", f'constants of model "{model.name}": {exc}') from exc
             for name in model.constants:
                 if name in space:
                     raise ConfigError(

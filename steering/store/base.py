@@ -136,7 +136,8 @@ class PointRecord:
         duration_s: how long the last attempt ran.
         told: the place of its observation in the order its model's algorithm was told, from 1.
         duplicate_of: the point whose values it took over.
-        forgiven: attempts before it was given a fresh start; they count against nothing any more.
+        forgiven: how many of them count against nothing: given back by workers that left in an orderly way,
+            or made before the point was given a fresh start.
     """
 
     id: int
@@ -254,7 +255,7 @@ class Transaction(ABC):
         """
 
     @abstractmethod
-    def requeue_point(self, point: int, attempts: int, lost: int) -> None:
+    def requeue_point(self, point: int, attempts: int, lost: int, forgiven: int = 0) -> None:
         """A point goes out again: ``queued``, with these numbers of attempts spent."""
 
     @abstractmethod

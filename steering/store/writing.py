@@ -89,9 +89,10 @@ class SqlTransaction(Transaction):
         """See `Transaction.end_attempt`."""
         self._round.ended[attempt.point, attempt.attempt] = rows.attempt_row(self._experiment, attempt)
 
-    def requeue_point(self, point: int, attempts: int, lost: int) -> None:
+    def requeue_point(self, point: int, attempts: int, lost: int, forgiven: int = 0) -> None:
         """See `Transaction.requeue_point`."""
-        self._at(point, 2).requeued.append({**self._key(point), "attempts": attempts, "lost": lost})
+        spent = {"attempts": attempts, "lost": lost, "forgiven": forgiven}
+        self._at(point, 2).requeued.append({**self._key(point), **spent})
 
     def reopen_point(self, point: int) -> None:
         """See `Transaction.reopen_point`."""

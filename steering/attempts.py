@@ -1,0 +1,355 @@
+"""What becomes of attempts: begun, ended, lost, tried again after a while, or given up."""
+
+from __future__ import annotations
+
+import heapq
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hpo_steer.algorithm import Failure
+from hpo_steer.messages import Report, Result, Started, Stop
+from steering.searches import first_line
+from steering.store.base import AttemptRecord, ReportRecord, Transaction
+from steering.words import duration
+
+if TYPE_CHECKING:
+    from hpo_steer.config import Experiment
+    from steering.book import Book, LivePoint
+    from steering.clock import Clock
+    from steering.fleet import Fleet
+    from steering.ledger import Ledger, Notify
+    from steering.searches import Searches
+
+_LONGEST_DELAY_S = 300.0
+_STREAK = 6
+_LOG_LINES = 20
+
+
+class Attempts:
+    """The attempts of all points.
+
+    An attempt whose training failed counts against `max_attempts` of its point and against `max_retries` of the
+    experiment. One whose worker vanished counts against `max_lost` only, and one that its worker gave back in
+    an orderly way against nothing.
+
+    Args:
+        experiment: its config.
+        run: id of the run.
+        book: the points on their way.
+        ledger: takes what is decided.
+        searches: told of points that end.
+        fleet: whose slots are busy.
+        clock: the time.
+        notify: hears what happens.
+
+    Attributes:
+        dropped: results that came too late to count.
+        retries: how often a failed point was sent out again, in all sessions.
+        streak: the failures of the last attempts, newest last, as (point, worker, failure); a success empties it.
+        typical_s: how long evaluations take of late; None before any has ended.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        run: str,
+        *,
+        book: Book,
+        ledger: Ledger,
+        searches: Searches,
+        fleet: Fleet,
+        clock: Clock,
+        notify: Notify,
+    ) -> None:
+        self._experiment, self._run, self._rules = experiment, run, experiment.evaluation
+        self._book, self._ledger, self._searches, self._fleet = book, ledger, searches, fleet
+        self._clock, self._notify = clock, notify
+        self.dropped = 0
+        self.retries = 0
+        self.streak: list[tuple[int, str, Failure]] = []
+        self.typical_s: float | None = None
+        self._later: list[tuple[float, int]] = []
+
+    # ------------------------------------------------------------ what workers say
+
+    def stop(self, point: int, attempt: int, worker: str | None, reason: str) -> None:
+        """Has a worker end an attempt that is of no use any more."""
+        self._ledger.controls.append(
+            Stop(
+                experiment=self._experiment.name,
+                run=self._run,
+                point=point,
+                attempt=attempt,
+                worker=worker,
+                reason=reason,
+            )
+        )
+
+    def renew(self, worker: str, number: int, attempt: int, now: float) -> None:
+        """A worker is still busy with an attempt."""
+        point = self._book.get(number)
+        if point is None:
+            if self._book.saw(number):
+                self.stop(number, attempt, worker, "the point has ended")
+        elif point.attempt != attempt or point.follows is not None:
+            return
+        elif point.state == "running":
+            if point.worker == worker:
+                point.heard = now
+        elif not point.due:  # its `started` was lost
+            self._lease(point, attempt, worker, 0, now)
+
+    def started(self, event: Started, now: float) -> None:
+        """A worker takes the lease of an attempt, if that is to be had."""
+        point = self._book.get(event.point)
+        if point is None:
+            self.stop(event.point, event.attempt, event.worker, "the point has ended")
+            return
+        if event.attempt != point.attempt:
+            if event.attempt < point.attempt:
+                self.stop(event.point, event.attempt, event.worker, "its lease has expired")
+            return
+        if point.state == "running":
+            if point.worker != event.worker:
+                self.stop(event.point, event.attempt, event.worker, "another worker has this attempt")
+            return
+        self._lease(point, event.attempt, event.worker, event.slot, now)
+
+    def _lease(self, point: LivePoint, attempt: int, worker: str, slot: int, now: float) -> None:
+        point.attempts = attempt
+        point.worker, point.slot = worker, slot
+        point.started_at, point.started, point.heard = self._clock.time(), now, now
+        self._book.run(point)
+        self._ledger.count(queued=-1, running=1)
+        row = AttemptRecord(point.record.id, attempt, worker, slot, point.started_at)
+        self._ledger.add(lambda tx: tx.start_attempt(row))
+
+    def report(self, event: Report) -> None:
+        """An intermediate metric."""
+        point = self._book.get(event.point)
+        if point is not None and point.attempt == event.attempt:
+            row = ReportRecord(event.point, event.attempt, event.step, event.metrics, event.at)
+            self._ledger.add(lambda tx: tx.add_report(row))
+
+    def result(self, event: Result) -> None:
+        """An attempt has ended. The first final result of a point counts."""
+        point = self._book.get(event.point)
+        if point is None or point.follows is not None:
+            self.dropped += 1
+            return
+        current = event.attempt == point.attempt
+        outcome = self._outcome(event)
+        elsewhere = point.state == "running" and event.worker != point.worker
+        if isinstance(outcome, Failure) and (elsewhere or not current):  # a value is welcome from anybody
+            self.dropped += 1
+            return
+        self._measure(event.duration_s)
+        if point.state == "queued":
+            self._fleet.add_busy(event.duration_s)
+        elif not current:
+            self.stop(event.point, point.attempt, point.worker, "an earlier attempt has brought the result")
+        started_at = self._write_end(event, point, outcome, current=current)
+        failed = isinstance(outcome, Failure)
+        if current:
+            point.attempts = event.attempt
+        if isinstance(outcome, Failure):
+            self.streak = [*self.streak[1 - _STREAK :], (event.point, event.worker, outcome)]
+            if self._again(point, outcome):
+                return
+        else:
+            self.streak = []
+        self._searches.end_point(
+            point,
+            outcome,
+            metrics=None if failed else event.metrics,
+            worker=event.worker,
+            started_at=started_at,
+            duration_s=event.duration_s,
+        )
+
+    def _measure(self, duration_s: float) -> None:
+        known = self.typical_s if self.typical_s is not None else duration_s
+        self.typical_s = known + 0.1 * (duration_s - known) if duration_s < 1.0 else duration_s
+
+    def _write_end(
+        self, event: Result, point: LivePoint, outcome: dict[str, float] | Failure, *, current: bool
+    ) -> float:
+        """Writes the attempt's row; returns when it began, by our clock."""
+        ended_at = self._clock.time()
+        started_at = point.started_at if current and point.started_at else ended_at - event.duration_s
+        row = AttemptRecord(
+            event.point,
+            event.attempt,
+            event.worker,
+            event.slot,
+            started_at,
+            ended_at,
+            event.duration_s,
+            outcome.kind if isinstance(outcome, Failure) else "done",
+            outcome.message if isinstance(outcome, Failure) else "",
+            event.log,
+        )
+        self._ledger.add(lambda tx: tx.end_attempt(row))
+        return started_at
+
+    def _outcome(self, event: Result) -> dict[str, float] | Failure:
+        """The objectives' values, or why there are none."""
+        if event.failure is not None:
+            return Failure(event.failure.kind, event.failure.message)
+        metrics = event.metrics or {}
+        names = [goal.name for goal in self._experiment.goals]
+        if missing := [name for name in names if name not in metrics]:
+            return Failure(
+                "error", f'the result has no metric "{missing[0]}"; it has: {", ".join(metrics) or "none"}'
+            )
+        return {name: metrics[name] for name in names}
+
+    # ------------------------------------------------------------ lost ones
+
+    def abandoned(self, event: Result) -> None:
+        """A worker found what one that has died was training: the log, and that nobody trains it any more."""
+        self._ledger.add(lambda tx: tx.add_log(event.point, event.attempt, event.log))
+        point = self._book.get(event.point)
+        if point is None or point.state != "running":
+            return
+        if (point.worker, point.attempt) == (event.worker, event.attempt):
+            self.lose(point, "it has died", log=event.log)
+
+    def forsake(self, worker: str, why: str, *, orderly: bool = False) -> None:
+        """A worker is gone: all that it ran goes out again.
+
+        Args:
+            worker: its id.
+            why: for people.
+            orderly: it has said goodbye; then no trial of its points is to blame.
+        """
+        for point in self._book.running():
+            if point.worker == worker:
+                self.lose(point, why, blame=not orderly)
+
+    def lose(
+        self, point: LivePoint, why: str, *, blame: bool = True, quietly: bool = False, log: str = ""
+    ) -> None:
+        """The worker of a running attempt is gone: the point goes out again, unless it has lost too many.
+
+        Args:
+            point: which runs.
+            why: for people.
+            blame: the point may have been the cause, as one that kills its worker each time is.
+            quietly: say nothing.
+            log: the last lines of the attempt's log, where they are known.
+        """
+        now = self._clock.time()
+        row = AttemptRecord(
+            point.record.id,
+            point.attempts,
+            point.worker,
+            point.slot,
+            point.started_at,
+            now,
+            None if point.started_at is None else max(now - point.started_at, 0.0),
+            "lost",
+            why,
+            log,
+        )
+        self._ledger.add(lambda tx: tx.end_attempt(row))
+        if not blame:
+            point.forgiven += 1
+        else:
+            point.lost += 1
+            if point.lost >= self._rules.max_lost:
+                self._set_aside(point, why, log)
+                return
+        if self._searches.cut(point):
+            self._searches.end_point(
+                point, Failure("cancelled", f"its worker is gone ({why}) and the search has stopped")
+            )
+            return
+        if not quietly:
+            self._notify("lost", f"point {point.record.id} lost its worker ({why}); it goes out again")
+        self._requeue(point, self._delay_s(point.lost - 1))
+
+    def _set_aside(self, point: LivePoint, why: str, log: str) -> None:
+        message = (
+            f"it lost its worker {point.lost} times, the last time: {why}. It may be what kills them: "
+            f"hpo-steer logs {point.record.id}; to try it again: hpo-steer retry {point.record.id}"
+        )
+        if log.strip():
+            message += "\n" + "\n".join(log.strip().splitlines()[-_LOG_LINES:])
+        self._searches.end_point(
+            point, Failure("lost", message), worker=point.worker, started_at=point.started_at
+        )
+
+    def vanished(self, points: list[LivePoint]) -> None:
+        """The messages of queued points are gone from the work queue: they go out again."""
+        for point in points:
+            point.vanished += 1
+        if points:
+            count = f"{len(points)} points have" if len(points) > 1 else f"point {points[0].record.id} has"
+            goes = "they go" if len(points) > 1 else "it goes"
+            self._notify("lost", f"{count} vanished from the work queue; {goes} out again")
+            self._ledger.publish.update({p.record.id: p for p in points})
+
+    # ------------------------------------------------------------ once more
+
+    def _again(self, point: LivePoint, failure: Failure) -> bool:
+        """Sends a point out once more if its failure, its attempts and the experiment's budget allow it."""
+        most = self._rules.max_attempts
+        if failure.kind != "error" or point.tried >= most or self._searches.cut(point):
+            return False
+        if self._rules.max_retries is not None and self.retries >= self._rules.max_retries:
+            return False
+        self.retries += 1
+        delay_s = self._delay_s(point.tried)
+        self._notify(
+            "failed",
+            f"point {point.record.id} failed: error (attempt {point.tried} of {most}), it goes out again"
+            f"{f' in {duration(delay_s)}' if delay_s else ''}: {first_line(failure.message)}",
+        )
+        self._requeue(point, delay_s)
+        return True
+
+    def _delay_s(self, failures: int) -> float:
+        """How long to wait after so many failures in a row; the first of lost ones costs no time."""
+        if failures < 1:
+            return 0.0
+        return float(min(self._rules.retry_delay_s * 2.0 ** min(failures - 1, 30), _LONGEST_DELAY_S))
+
+    def _requeue(self, point: LivePoint, delay_s: float) -> None:
+        was_running = point.state == "running"
+        self._book.requeue(point)
+        if was_running:
+            self._ledger.count(queued=1, running=-1)
+        change = partial(
+            _requeue_point,
+            point=point.record.id,
+            attempts=point.attempts,
+            lost=point.lost,
+            forgiven=point.forgiven,
+        )
+        self._ledger.add(change)
+        point.published = 0.0
+        if delay_s <= 0:
+            point.due = 0.0
+            self._ledger.publish[point.record.id] = point
+        else:
+            point.due = self._clock.monotonic() + delay_s
+            heapq.heappush(self._later, (point.due, point.record.id))
+
+    def send_due(self, now: float) -> None:
+        """Sends out the points whose delay is over."""
+        while self._later and self._later[0][0] <= now:
+            due, number = heapq.heappop(self._later)
+            point = self._book.get(number)
+            if point is not None and point.state == "queued" and point.due == due:
+                point.due = 0.0
+                self._ledger.publish[number] = point
+
+    def delayed(self, now: float) -> tuple[int, float]:
+        """How many points wait for their next attempt, and how long the first of them still does, in seconds."""
+        waiting = [p.due for _, n in self._later if (p := self._book.get(n)) is not None and p.due > now]
+        return len(waiting), min(waiting, default=now) - now
+
+
+def _requeue_point(tx: Transaction, *, point: int, attempts: int, lost: int, forgiven: int) -> None:
+    tx.requeue_point(point, attempts, lost, forgiven)
