@@ -23,7 +23,7 @@ from steering.book import Book, LivePoint, worker_process
 from steering.fleet import Fleet
 from steering.ledger import Ledger
 from steering.searches import Searches
-from steering.store.base import Counts, Store
+from steering.store.base import Condition, Counts, Store
 
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, Model
@@ -63,7 +63,7 @@ class SteeringLoop:
         notify: Notify,
     ) -> None:
         self.experiment, self._run, self._transport = experiment, run, transport
-        self._clock, self._notify = clock, notify
+        self.clock, self._notify = clock, notify
         self._rules = experiment.evaluation
         self._selector = selectors.DefaultSelector()
         self._selector.register(transport.fileno(), selectors.EVENT_READ)
@@ -93,7 +93,8 @@ class SteeringLoop:
         )
         self.connected = True
         self._drained = False
-        self._began = self._listened = clock.monotonic()
+        self.began = self._listened = clock.monotonic()
+        self._condition: tuple[str | None, str | None] = (None, None)
         self._queue_checked = 0.0
         self._elapsed_before = self._elapsed_written = 0.0
 
@@ -146,11 +147,11 @@ class SteeringLoop:
             StoreError: the store failed for good; the run can be resumed.
         """
         self._selector.select(timeout_s)
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         # a commit costs the same for one result and for fifty
         if (early := self._ledger.committed + _GATHER_S - now) > 0:
-            self._clock.sleep(early)
-            now = self._clock.monotonic()
+            self.clock.sleep(early)
+            now = self.clock.monotonic()
         items = self._transport.receive(_READ_AT_ONCE)
         for item in items:
             match item:
@@ -191,7 +192,7 @@ class SteeringLoop:
                 p for n, p in sorted(ledger.publish.items()) if self.book.get(n) is p and p.state == "queued"
             ]
             ledger.publish = {}
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             for point in waiting:
                 point.published = now
             self._transport.publish([self._work(point) for point in waiting], self._bundle(len(waiting)))
@@ -329,7 +330,7 @@ class SteeringLoop:
     @property
     def elapsed_s(self) -> float:
         """How long steering has run, in all sessions."""
-        return self._elapsed_before + self._clock.monotonic() - self._began
+        return self._elapsed_before + self.clock.monotonic() - self.began
 
     def _mind_elapsed(self) -> None:
         if self.elapsed_s - self._elapsed_written >= _ELAPSED_EVERY_S:
@@ -337,7 +338,16 @@ class SteeringLoop:
 
     def _write_elapsed(self) -> None:
         elapsed_s = self._elapsed_written = self.elapsed_s
-        self._ledger.add(lambda tx: tx.set_run(elapsed_s=elapsed_s))
+        workers = self.fleet.present()
+        condition = Condition(self.clock.time(), self._condition[1], len(workers), self.fleet.slots)
+        self._ledger.add(lambda tx: tx.set_run(elapsed_s=elapsed_s, condition=condition))
+
+    def note(self, cause: str | None, waiting: str | None) -> None:
+        """Writes down why nothing moves, for those who look at the store: soon, and at once if the cause is new."""
+        news = cause != self._condition[0]
+        self._condition = (cause, waiting)
+        if news:
+            self._write_elapsed()
 
     def _time_spent(self) -> str | None:
         limit = self.experiment.steering.max_time_s

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from steering.session import Session
 
 _PLAIN_EVERY_S = 60.0
-_NO_WORKER_AFTER_S = 5.0
+_ORDINARY = ("asking", "delayed", "busy", "trigger")
+"""Causes of waiting that are no news in a log."""
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -73,7 +74,7 @@ def resumption(session: Session) -> str | None:
     text = f"{session.experiment.name}: resuming {session.folder.path}: {session.resumed}"
     text += f" of {total} points done" if total else " points done"
     if session.again and session.experiment.broker.local:
-        attempts = {p.attempt for p in loop.book.queued() if p.lost}
+        attempts = {p.attempt for p in loop.book.queued() if p.attempts}
         which = f" (attempt {attempts.pop()})" if len(attempts) == 1 else ""
         were = "was running and goes" if session.again == 1 else "were running and go"
         text += f", {session.again} {were} out again{which}"
@@ -120,38 +121,6 @@ def best_text(session: Session) -> str:
     values = [(best[goal.name], name) for name, best in found]
     value, name = min(values, key=lambda pair: goal.sign * pair[0])
     return f"best {goal.name} {number(value)}" + (f" ({name})" if len(values) > 1 else "")
-
-
-def waiting_text(session: Session) -> str | None:
-    """Why nothing moves, if nothing does."""
-    loop = session.loop
-    status = session.transport.status()
-    now = time.monotonic()
-    if not status.connected:
-        return f"waiting: no connection to the broker ({status.detail}); trying again"
-    if status.blocked:
-        return f"waiting: RabbitMQ blocks publishers ({status.blocked}); results still come in"
-    queued = loop.counts.queued
-    if queued and not loop.fleet.present() and now - session.began > _NO_WORKER_AFTER_S:
-        since = duration(now - session.began)
-        hint = (
-            ""
-            if session.experiment.evaluation.workers
-            else f" Start one: hpo-evaluate --config {session.config.path}"
-        )
-        return (
-            f"waiting: {plural(queued, 'point')} queued, no worker is connected to "
-            f'"{session.experiment.name}" ({since}).{hint}'
-        )
-    asking = [t for t in loop.models.values() if t.search.asking]
-    if asking and not queued and not loop.counts.running:
-        tuned = max(asking, key=lambda t: now - t.ask_began)
-        usual = f", last time {duration(tuned.last_ask_s)}" if tuned.last_ask_s else ""
-        return (
-            f"waiting: {_algorithm(session)} is choosing {plural(tuned.search.wanted_at_ask, 'point')} "
-            f"({duration(now - tuned.ask_began)} so far{usual})"
-        )
-    return None
 
 
 def _algorithm(session: Session) -> str:
@@ -264,7 +233,7 @@ class PlainProgress(Progress):
         self._quiet = quiet
         self._rate = Rate()
         self._said = time.monotonic()
-        self._waiting: str | None = None
+        self._cause: str | None = None
 
     def _say(self, text: str) -> None:
         sys.stdout.write(text + "\n")
@@ -294,12 +263,10 @@ class PlainProgress(Progress):
         self._rate.mark(time.monotonic(), session.loop.counts.ended)
         if self._quiet:
             return
-        waiting = waiting_text(session)
-        kind = waiting.partition("(")[0] if waiting else None
-        news = kind is not None and kind != self._waiting and "choosing" not in kind
-        self._waiting = kind
-        if waiting and news:
-            self._say(waiting)
+        news = session.cause != self._cause and session.cause not in _ORDINARY
+        self._cause = session.cause
+        if session.waiting and news:
+            self._say(session.waiting)
         elif time.monotonic() - self._said > _PLAIN_EVERY_S:
             self._say(
                 f"{counts_text(session, self._rate)} · {best_text(session)} · {iteration_text(session)}"
@@ -384,7 +351,7 @@ class LiveProgress(Progress):
         lines: list[RenderableType] = [top]
         lines.append(Text(f"{iteration_text(session)}      {best_text(session)}  {self._spark()}"))
         lines.append(Text(slots_text(session), style="dim"))
-        if waiting := waiting_text(session):
+        if waiting := session.waiting:
             lines.append(Text(waiting, style="yellow"))
         return Group(*lines)
 

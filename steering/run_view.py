@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -165,25 +163,6 @@ class RunView:
         return min(done, key=self.rank, default=None)
 
     # ------------------------------------------------------------ how it stands
-
-    def steered(self) -> bool:
-        """Whether a steering process works on this run now, as far as its lock file tells (SQLite)."""
-        lock = self.folder / "store.lock"
-        if self.run.config.get("store", {}).get("url") or not lock.exists():
-            return False
-        try:
-            handle = os.open(lock, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(handle)
-        return False
 
     def last_log(self, point: PointRecord) -> str:
         """The last lines of the log of a point's last attempt."""

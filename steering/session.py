@@ -31,6 +31,7 @@ from steering.loop import SteeringLoop
 from steering.run_folder import RunFolder
 from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
 from steering.store.opening import StoreLocation, open_store
+from steering.waiting import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ class Session:
         loop: the steering loop.
         resumed: how many points had ended before this session; None for a new run.
         again: how many points were running when the last session ended.
+        waiting: why nothing moves at present, as a sentence; None while points go on.
     """
 
     def __init__(
@@ -82,6 +84,9 @@ class Session:
     ) -> None:
         self.config, self.folder, self.loop = config, folder, loop
         self._store, self.transport, self._workers = store, transport, workers
+        start = None if config.experiment.evaluation.workers else f"hpo-evaluate --config {config.path}"
+        self._watchdog = Watchdog(loop, loop.clock, start)
+        self.waiting: str | None = None
         self.resumed, self.again = resumed, 0
         self.interruptions = 0
         self.began = time.monotonic()
@@ -90,6 +95,11 @@ class Session:
     def experiment(self) -> Experiment:
         """What is tuned."""
         return self.config.experiment
+
+    @property
+    def cause(self) -> str | None:
+        """One word for `waiting`, which stays the same while its figures change."""
+        return self._watchdog.cause
 
     # ------------------------------------------------------------ opening
 
@@ -185,6 +195,8 @@ class Session:
         quiet_since: float | None = None
         while not loop.over and self.interruptions < 2:
             loop.step(_TICK_S)
+            self.waiting = self._watchdog.look(self.transport.status())
+            loop.note(self._watchdog.cause, self.waiting)
             self._workers.tend(lambda ended: loop.forsake_process(ended.host, ended.pid, ended.how))
             tick()
             if self.interruptions:

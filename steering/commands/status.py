@@ -34,15 +34,20 @@ def summary(view: "RunView") -> dict[str, Any]:
     counts, run = view.counts, view.run
     asks = [i.ask_s for i in view.iterations]
     messages = [p.failure.message for p in view.points if p.failure is not None]
-    state = "ended" if run.ended is not None else "running" if view.steered() else "interrupted"
-    if run.config.get("store", {}).get("url") and state == "interrupted":
-        state = "open"  # whether a steering holds a lock in a database cannot be seen from outside
+    owner = view.store.owner()
+    state = "running" if owner else "ended" if run.ended is not None else "interrupted"
+    now = run.condition if owner else None
     return {
         "name": view.name,
         "run": run.run,
         "folder": str(view.folder),
         "config": None if view.config_path is None else str(view.config_path),
         "state": state,
+        "steered_by": None if owner is None else {"name": owner.name, "since": timestamp(owner.since)},
+        "waiting": None if now is None else now.waiting,
+        "workers": None if now is None else now.workers,
+        "slots": None if now is None else now.slots,
+        "as_of": None if now is None else timestamp(now.at),
         "ended": run.ended,
         "created_at": timestamp(run.created_at),
         "ended_at": timestamp(run.ended_at),
@@ -105,9 +110,18 @@ def _show(answer: dict[str, Any]) -> None:
         "ended": f"ended: {answer['ended']}",
         "running": "running",
         "interrupted": f"interrupted; the same command carries on: hpo-steer{config}",
-        "open": f"running elsewhere, or interrupted; then this carries on: hpo-steer{config}",
     }
     say(f"{answer['name']}: {states[answer['state']]}")
+    if answer["waiting"]:
+        say(f"  {answer['waiting']}")
+    if owner := answer["steered_by"]:
+        since = f"{owner['since'][:16].replace('T', ' ')} UTC"
+        workers = (
+            ""
+            if answer["workers"] is None
+            else (f" · {plural(answer['workers'], 'worker')}, {plural(answer['slots'], 'slot')}")
+        )
+        say(f"  steered by  {owner['name']}, since {since}{workers}")
     counts = answer["points"]
     parts = [plural(counts["total"], "point")]
     parts += [f"{counts[key]} {key}" for key in ("done", "running", "queued") if counts[key]]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import json
 from typing import TYPE_CHECKING
 
@@ -115,15 +114,6 @@ class TestReading:
             assert view.best("b", 1)[0].model == "b"
             with pytest.raises(UserError, match='has no model "c"'):
                 view.points_of("c")
-
-    def test_a_steering_that_holds_the_lock_is_seen(self, runs: Path) -> None:
-        folder = record_run(runs, ended=None)
-        with open_view("digits", store=runs) as view:
-            assert not view.steered()
-            with (folder / "store.lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                assert view.steered()
-            assert not view.steered()
 
 
 class TestJson:

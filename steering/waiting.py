@@ -1,0 +1,206 @@
+"""Says why nothing moves, or not as fast as it could: one sentence that names the cause and what to do."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from steering.words import duration, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hpo_steer.transport.base import TransportStatus
+    from steering.clock import Clock
+    from steering.loop import SteeringLoop
+    from steering.searches import Tuned
+
+_NO_WORKER_AFTER_S = 5.0
+_ASKING_AFTER_S = 2.0
+_IDLE_AFTER_S = 15.0
+_BUSY_AFTER_S = 60.0
+_STREAK = 6
+_SHOWN_CHARS = 100
+
+
+class Watchdog:
+    """Looks at a steering loop again and again, and remembers since when things are as they are.
+
+    Args:
+        loop: what it looks at.
+        clock: the time.
+        start: the command that starts a worker; None where steering starts them itself.
+    """
+
+    def __init__(self, loop: SteeringLoop, clock: Clock, start: str | None = None) -> None:
+        self._loop, self._clock, self._start = loop, clock, start
+        self._cause: str | None = None
+        self._since = self._moved = clock.monotonic()
+        self._since_time = clock.time()
+        self._ended = -1
+
+    @property
+    def cause(self) -> str | None:
+        """One word for why nothing moves, which stays the same while the sentence's figures change."""
+        return self._cause
+
+    def look(self, status: TransportStatus) -> str | None:
+        """Looks once more.
+
+        Args:
+            status: how the transport stands.
+
+        Returns:
+            The sentence; None while points go on.
+        """
+        now = self._clock.monotonic()
+        counts = self._loop.counts
+        if (progress := counts.ended + counts.running) != self._ended:
+            self._ended, self._moved = progress, now
+        for cause, holds, sentence in self._causes(status, now):
+            if holds:
+                if cause != self._cause:
+                    self._cause, self._since, self._since_time = cause, now, self._clock.time()
+                return sentence()
+        self._cause = None
+        return None
+
+    # ------------------------------------------------------------ what may be the matter
+
+    def _causes(self, status: TransportStatus, now: float) -> Iterator[tuple[str, bool, Callable[[], str]]]:
+        """What may be the matter, the gravest first: a word, whether it is so, and the sentence."""
+        loop = self._loop
+        counts, slots = loop.counts, loop.fleet.slots
+        delayed = loop.attempts.delayed(now)[0]
+        ready = counts.queued - delayed
+        idle = counts.running < slots
+        quiet_s = now - self._moved
+        usual_s = 3 * (loop.attempts.typical_s or 0.0)
+        asking = self._asking
+        long_ask = asking is not None and now - asking.ask_began > _ASKING_AFTER_S
+        alone = not loop.fleet.present() and now - loop.began > _NO_WORKER_AFTER_S
+        held = counts.running > 0 and idle and not counts.queued and self._held is not None
+        yield "disconnected", not status.connected, partial(self._say_disconnected, status)
+        yield "trouble", status.trouble is not None, lambda: f"waiting: {status.trouble}"
+        yield "blocked", status.blocked is not None, partial(self._say_blocked, status)
+        yield "failing", self._failing, self._say_failing
+        yield "workers", ready > 0 and alone, partial(self._say_no_workers, now)
+        yield (
+            "asking",
+            long_ask and not ready and (idle or not counts.running),
+            partial(self._say_asking, now),
+        )
+        yield (
+            "delayed",
+            delayed > 0 and not (ready or counts.running or asking),
+            partial(self._say_delayed, now),
+        )
+        if not slots:
+            return
+        untaken = ready > 0 and not counts.running and quiet_s > max(_IDLE_AFTER_S, usual_s)
+        yield "untaken", untaken, partial(self._say_untaken, now)
+        busy = ready > 0 and not idle and quiet_s > max(_BUSY_AFTER_S, usual_s)
+        yield "busy", busy, partial(self._say_busy, now)
+        yield "trigger", held and quiet_s > _IDLE_AFTER_S, self._say_held
+
+    @property
+    def _failing(self) -> bool:
+        streak = self._loop.attempts.streak
+        return len(streak) >= _STREAK and all(f.kind in {"error", "timeout"} for _, _, f in streak)
+
+    @property
+    def _asking(self) -> Tuned | None:
+        """The model whose ask takes longest."""
+        asking = [t for t in self._loop.models.values() if t.search.asking]
+        return min(asking, key=lambda t: t.ask_began, default=None)
+
+    @property
+    def _held(self) -> Tuned | None:
+        """A model whose next iteration awaits results of the current one."""
+        return next(
+            (t for t in self._loop.models.values() if t.search.stopped is None and not t.search.asking), None
+        )
+
+    # ------------------------------------------------------------ the sentences
+
+    def _say_disconnected(self, status: TransportStatus) -> str:
+        return (
+            f"waiting: no connection to the broker ({status.detail}) since {self._clock_time()}; trying again. "
+            "Trainings go on, and workers keep their results"
+        )
+
+    def _say_blocked(self, status: TransportStatus) -> str:
+        return (
+            f"waiting: RabbitMQ blocks publishers ({status.blocked}) since {self._clock_time()}; results that "
+            "workers have are kept until it takes them"
+        )
+
+    def _clock_time(self) -> str:
+        return time.strftime("%H:%M", time.localtime(self._since_time))
+
+    def _say_failing(self) -> str:
+        streak = self._loop.attempts.streak
+        point, _, failure = streak[-1]
+        hosts = sorted({worker.rsplit("-", 2)[0] for _, worker, _ in streak})
+        where = f"on {hosts[0]}" if len(hosts) == 1 else f"on {len(hosts)} machines"
+        what = failure.message.strip().partition("\n")[0][:_SHOWN_CHARS] or "no message"
+        return (
+            f"stalled: the last {len(streak)} attempts failed {where} ({failure.kind}: {what}). "
+            f"Last lines: hpo-steer logs {point}; once it is mended: hpo-steer retry --failed"
+        )
+
+    def _say_no_workers(self, now: float) -> str:
+        experiment = self._loop.experiment.name
+        hint = f". Start one: {self._start}" if self._start else "; they are being started"
+        queued = plural(self._loop.counts.queued, "point")
+        since = duration(now - max(self._since, self._loop.began) + _NO_WORKER_AFTER_S)
+        return f'waiting: {queued} queued, no worker is connected to "{experiment}" ({since}){hint}'
+
+    def _say_asking(self, now: float) -> str:
+        tuned = self._asking
+        assert tuned is not None  # noqa: S101 - `_causes` has looked
+        usual = f", last time {duration(tuned.last_ask_s)}" if tuned.last_ask_s else ""
+        return (
+            f"waiting: {self._algorithm(tuned)} is choosing {plural(tuned.search.wanted_at_ask, 'point')} "
+            f"({duration(now - tuned.ask_began)} so far{usual})"
+        )
+
+    def _algorithm(self, tuned: Tuned) -> str:
+        spec = self._loop.experiment.algorithm_of(tuned.model)
+        return str(spec.get("name") or spec.get("class"))
+
+    def _say_delayed(self, now: float) -> str:
+        number, wait_s = self._loop.attempts.delayed(now)
+        points = "1 point goes" if number == 1 else f"{number} points go"
+        first = "" if number == 1 else ", the first"
+        return f"waiting: {points} out again after a failed attempt{first} in {duration(wait_s)}"
+
+    def _say_untaken(self, now: float) -> str:
+        workers = self._loop.fleet.present()
+        return (
+            f"waiting: {plural(self._loop.counts.queued, 'point')} queued, and {plural(len(workers), 'worker')} "
+            f"took none for {duration(now - self._moved)}: see what they say"
+            + ("" if self._start else f" ({self._loop.experiment.name}/logs/worker-0.log)")
+        )
+
+    def _say_busy(self, now: float) -> str:
+        running = self._loop.book.running()
+        longest = min(running, key=lambda p: p.started)
+        typical_s = self._loop.attempts.typical_s
+        usual = f", the last one took {duration(typical_s)}" if typical_s else ""
+        return (
+            f"waiting: {'all slots are' if self._loop.fleet.slots > 1 else 'the slot is'} busy, point "
+            f"{longest.record.id} for {duration(now - longest.started)}{usual}"
+        )
+
+    def _say_held(self) -> str:
+        tuned, loop = self._held, self._loop
+        assert tuned is not None  # noqa: S101 - `_causes` has looked
+        search = tuned.search
+        idle = loop.fleet.slots - loop.counts.running
+        return (
+            f"waiting: {plural(idle, 'slot')} idle until more of iteration {search.iterations} has ended "
+            f"({search.current_ended}/{search.current_size}, the next starts at "
+            f"{loop.experiment.steering.trigger}); a smaller trigger keeps more slots busy"
+        )
