@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,9 +147,21 @@ def observation(record: PointRecord) -> Observation:
     return Observation(record.number, failure=failure, params=record.params)
 
 
-def in_order_told(points: list[PointRecord]) -> list[PointRecord]:
-    """The points that have ended, in the order their algorithm was told."""
-    return sorted((p for p in points if p.told is not None), key=lambda p: p.told or 0)
+class Ended:
+    """The points that have ended, in the order their algorithm was told.
+
+    Args:
+        points: of one model.
+    """
+
+    def __init__(self, points: list[PointRecord]) -> None:
+        self._points = sorted((p for p in points if p.told is not None), key=lambda p: p.told or 0)
+        self._places = [p.told or 0 for p in self._points]
+
+    def between(self, after: int, up_to: int | None = None) -> list[PointRecord]:
+        """Those told after a place, up to another (included; None: to the end)."""
+        first = bisect_right(self._places, after)
+        return self._points[first : None if up_to is None else bisect_right(self._places, up_to)]
 
 
 def steps(
@@ -163,14 +176,15 @@ def steps(
     Yields:
         Each step, with the iteration it belongs to (a `Told` to the iteration after it).
     """
-    ended = in_order_told(points)
+    ended = Ended(points)
     by_iteration: dict[int, list[PointRecord]] = {}
     for record in points:
         by_iteration.setdefault(record.iteration, []).append(record)
     told = 0
     for iteration in iterations:
         if iteration.told > told:
-            yield Told([observation(r) for r in ended[told : iteration.told]]), iteration
+            if heard := ended.between(told, iteration.told):
+                yield Told([observation(r) for r in heard]), iteration
             told = iteration.told
         asked = sorted(by_iteration.get(iteration.number, []), key=lambda r: r.number)
         yield Asked(iteration.wanted, [Point(r.number, dict(r.params)) for r in asked]), iteration

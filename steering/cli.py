@@ -15,7 +15,19 @@ from hpo_steer.errors import HpoSteerError, UserError
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-_COMMANDS = ("status", "best", "points", "export", "plot", "check", "init", "algorithms", "replay")
+_COMMANDS = (
+    "status",
+    "best",
+    "points",
+    "logs",
+    "retry",
+    "export",
+    "plot",
+    "check",
+    "init",
+    "algorithms",
+    "replay",
+)
 
 _EPILOG = """Examples:
 

@@ -78,6 +78,13 @@ class Ledger:
         self.committed = self._clock.monotonic()
         return True
 
+    def reopen(self, kind: str) -> None:
+        """As `count`: a point that had failed is queued again."""
+        counts = self.counts
+        failed = {k: n - (k == kind) for k, n in counts.failed.items()}
+        left = {k: n for k, n in failed.items() if n}
+        self.counts = Counts(counts.queued + 1, counts.running, counts.done, left, counts.duplicates)
+
     def count(
         self,
         *,

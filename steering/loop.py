@@ -24,6 +24,7 @@ from steering.fleet import Fleet
 from steering.ledger import Ledger
 from steering.searches import Searches
 from steering.store.base import Condition, Counts, Store
+from steering.words import plural
 
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, Model
@@ -364,6 +365,17 @@ class SteeringLoop:
                 self._searches.wind_down(tuned)
 
     # ------------------------------------------------------------ ends
+
+    def retry(self, points: Sequence[int]) -> int | None:
+        """Gives failed points a fresh start; see `Searches.retry`."""
+        count = self._searches.retry(points)
+        if count:
+            self.attempts.streak = []
+            self._notify(
+                "retry", f"{plural(count, 'failed point')} {'goes' if count == 1 else 'go'} out again"
+            )
+            self.flush()
+        return count
 
     @property
     def over(self) -> bool:

@@ -218,6 +218,7 @@ class PlainProgress(Progress):
             "iteration",
             "failed",
             "lost",
+            "retry",
             "worker",
             "broker",
             "warning",
@@ -284,7 +285,7 @@ class LiveProgress(Progress):
     """
 
     _SHOWN = frozenset(
-        {"failed", "lost", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"}
+        {"failed", "lost", "retry", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"}
     )
 
     def __init__(self, console: Console) -> None:

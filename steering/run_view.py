@@ -248,7 +248,7 @@ def open_view(run: str | None = None, *, config: Path | None = None, store: Path
     """
     from steering.store.opening import open_store
 
-    folder, name, where, config = _located(run, config, store)
+    folder, name, where, config = located(run, config, store)
     opened = open_store(where, name, create=False, read_only=True)
     try:
         yield RunView(opened, folder, config)
@@ -256,9 +256,18 @@ def open_view(run: str | None = None, *, config: Path | None = None, store: Path
         opened.close()
 
 
-def _located(
+def located(
     run: str | None, config: Path | None, store: Path
 ) -> tuple[Path, str, StoreLocation, Path | None]:
+    """Finds a run, as `open_view` does.
+
+    Returns:
+        Its folder, its name, where its store is, and its config's file where that is known.
+
+    Raises:
+        NoSuchRun: there is none.
+        UserError: several could be meant.
+    """
     from steering.store.opening import StoreLocation
 
     if config is not None:

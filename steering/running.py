@@ -187,6 +187,18 @@ def _report(session: Session) -> str | None:
         return None
 
 
+def _about_failures(summary: dict[str, Any]) -> list[str]:
+    """What can be done about points that failed, where that is something."""
+    name = summary["name"]
+    count = sum(n for kind, n in summary["failed"].items() if kind in ("error", "timeout", "lost"))
+    if not count:
+        return []
+    return [
+        f"failed: hpo-steer points {name} --state failed · hpo-steer logs POINT {name} · "
+        f"to try {'it' if count == 1 else 'them'} again: hpo-steer retry --failed {name}"
+    ]
+
+
 def _print(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")
@@ -226,6 +238,7 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
         )
     elif not summary["interrupted"]:
         lines.append(f"no point has a value: see hpo-steer points {name} and {summary['folder']}/logs")
+    lines += _about_failures(summary)
     if summary["interrupted"]:
         lines.append("the same command carries on")
     elif summary["done"]:

@@ -26,10 +26,12 @@ class ModelSearch:
         iterations: how many there have been.
         proposed: how many points they held.
         ended: how many of those have ended.
+        told: the place of the newest observation in the order the algorithm was told. It is larger than `ended`
+            once a failed point was given a fresh start: its observation was taken back, its place stays empty.
         current_size: points of the newest iteration.
         current_ended: how many of those have ended.
         asking: an ask is under way.
-        told_at_ask: how many points had ended when it began.
+        told_at_ask: `told` when it began.
         wanted_at_ask: how many it asks for.
         stopped: why no more points are asked for; None while they are.
         cut: whether points that no worker has begun are of no use any more (target, patience, time).
@@ -38,7 +40,7 @@ class ModelSearch:
 
     def __init__(self, rules: Steering, goals: Sequence[Objective]) -> None:
         self._rules, self._goals = rules, goals
-        self.iterations = self.proposed = self.ended = 0
+        self.iterations = self.proposed = self.ended = self.told = 0
         self.current_size = self.current_ended = 0
         self.asking = False
         self.told_at_ask = self.wanted_at_ask = 0
@@ -83,7 +85,7 @@ class ModelSearch:
 
     def begin_ask(self, n: int) -> None:
         """An ask for `n` points has gone out."""
-        self.asking, self.told_at_ask, self.wanted_at_ask = True, self.ended, n
+        self.asking, self.told_at_ask, self.wanted_at_ask = True, self.told, n
 
     def begin_iteration(self, size: int, exhausted: str | None = None) -> None:
         """An ask has brought `size` points; `exhausted` says why there will be no more."""
@@ -110,6 +112,7 @@ class ModelSearch:
             Whether it is better than all before (in several objectives: dominated by none).
         """
         self.ended += 1
+        self.told += 1
         if iteration == self.iterations:
             self.current_ended += 1
         better = values is not None and self._improves(values)
@@ -120,6 +123,12 @@ class ModelSearch:
         if patience is not None and self._since_better >= patience:
             self.stop(f"patience: no better point in the last {patience}")
         return better
+
+    def reopen_point(self, iteration: int) -> None:
+        """A failed point is to be evaluated after all."""
+        self.ended -= 1
+        if iteration == self.iterations:
+            self.current_ended -= 1
 
     def stop(self, reason: str) -> None:
         """Ends the search before its points are spent: those that no worker has begun are of no use any more."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hpo_steer import faults
 from hpo_steer.algorithm import Failure
 from hpo_steer.messages import Cancel
-from steering.book import Book, LivePoint, in_order_told, observation, steps
+from steering.book import Book, Ended, LivePoint, observation, steps
 from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
 from steering.search import ModelSearch
 from steering.store.base import IterationRecord, PointRecord
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hpo_steer.space import SearchSpace
     from steering.clock import Clock
     from steering.ledger import Ledger, Notify
+    from steering.store.base import Transaction
 
 _REVIVALS = 3
 _MODELS_NAMED = 10
@@ -151,22 +153,22 @@ class Searches:
         """Repeats the model's history for its search and its algorithm, then what was told after the last ask."""
         name, search = tuned.model.name, tuned.search
         iterations = self._ledger.store.iterations(name)
-        ended = in_order_told(points)
-        told = 0
+        ended = Ended(points)
         for iteration in iterations:
-            for record in ended[told : iteration.told]:
+            for record in ended.between(search.told, iteration.told):
                 search.end_point(record.iteration, record.values)
-            told = iteration.told
+            search.told = iteration.told
             search.begin_iteration(iteration.size)
             tuned.last_ask_s = iteration.ask_s
         if tuned.ended is not None:
             return
         if iterations:
             tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
-        for record in ended[told:]:
+        for record in ended.between(search.told):
             if record.duplicate_of is None:  # duplicates are told together with what they duplicate
                 self._consider(tuned)
             self._tell(tuned, record)
+            search.told = record.told or search.told
         self._consider(tuned)
 
     # ------------------------------------------------------------ asking
@@ -293,17 +295,16 @@ class Searches:
     def _repeat(self, tuned: Tuned, name: str) -> None:
         points = self._ledger.store.points(model=name)
         iterations = self._ledger.store.iterations(name)
-        ended = in_order_told(points)
+        search, ended = tuned.search, Ended(points)
         tuned.host.open(self._openings[name])
         tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
         told = iterations[-1].told if iterations else 0
-        at_ask = tuned.search.told_at_ask if tuned.search.asking else len(ended)
-        for place, record in enumerate(ended[told:], told):
-            if place == at_ask:
-                tuned.host.ask(name, tuned.search.wanted_at_ask)
+        for record in ended.between(told, search.told_at_ask if search.asking else None):
             tuned.host.tell(name, [observation(record)])
-        if tuned.search.asking and at_ask == len(ended):
-            tuned.host.ask(name, tuned.search.wanted_at_ask)
+        if search.asking:
+            tuned.host.ask(name, search.wanted_at_ask)
+            for record in ended.between(search.told_at_ask):
+                tuned.host.tell(name, [observation(record)])
 
     # ------------------------------------------------------------ ends
 
@@ -334,7 +335,7 @@ class Searches:
             started_at=started_at,
             ended_at=self._clock.time(),
             duration_s=duration_s,
-            told=tuned.search.ended + 1,
+            told=tuned.search.told + 1,
             duplicate_of=duplicate_of,
         )
         self._book.remove(point)
@@ -373,6 +374,44 @@ class Searches:
         if tuned.search.end_point(record.iteration, record.values) and record.values:
             self._notify("best", f"point {record.id}")
 
+    def retry(self, points: Sequence[int]) -> int | None:
+        """Gives failed points a fresh start; those that have not failed are left alone.
+
+        The algorithm is set back to the history without their failures: each observation is told once.
+
+        Returns:
+            How many it were; None if an algorithm is choosing points at this moment, so that it must wait.
+        """
+        self._ledger.commit()
+        failed = [p for p in self._ledger.store.points(ids=points) if p.state == "failed"]
+        concerned = {record.model: self.models[record.model] for record in failed}
+        if any(tuned.search.asking for tuned in concerned.values()):
+            return None
+        for record in failed:
+            self._reopen(concerned[record.model], record)
+        for name, tuned in concerned.items():
+            tuned.ended = None
+            self._ledger.add(partial(_reopen_model, model=name))
+        self._ledger.commit()
+        for name, tuned in concerned.items():
+            self._repeat(tuned, name)
+            self._due.append(name)
+        return len(failed)
+
+    def _reopen(self, tuned: Tuned, record: PointRecord) -> None:
+        fresh = replace(record, state="queued", failure=None, told=None, duplicate_of=None, ended_at=None)
+        live = LivePoint(fresh, attempts=record.attempts, forgiven=record.attempts)
+        tuned.search.reopen_point(record.iteration)
+        self._ledger.add(lambda tx: tx.reopen_point(record.id))
+        self._ledger.reopen((record.failure or Failure("error")).kind)
+        first = self._book.remember(record)
+        leader = None if first is None else self._book.get(first)
+        self._book.add(live)
+        if leader is not None and self._experiment.steering.duplicates != "replicate":
+            self._follow(live, leader)
+        else:
+            self._ledger.publish[record.id] = live
+
     def cut(self, point: LivePoint) -> bool:
         """Whether a point that no worker has is of no use any more, as its search has stopped.
 
@@ -407,6 +446,11 @@ class Searches:
     def over(self) -> bool:
         """Whether every model's search is over."""
         return not self._due and all(tuned.ended is not None for tuned in self.models.values())
+
+
+def _reopen_model(tx: Transaction, *, model: str) -> None:
+    tx.end_model(model, None)
+    tx.set_run(ended=None)
 
 
 def _tries(record: PointRecord) -> int:

@@ -199,6 +199,7 @@ class Session:
             loop.note(self._watchdog.cause, self.waiting)
             self._workers.tend(lambda ended: loop.forsake_process(ended.host, ended.pid, ended.how))
             tick()
+            self._heed_requests()
             if self.interruptions:
                 if quiet_since is None:
                     loop.hold()
@@ -212,6 +213,12 @@ class Session:
         text = "; ".join(sorted(set(reasons.values())))
         loop.finish(None if interrupted else text)
         return Outcome(interrupted, reasons, found=loop.counts.done > 0)
+
+    def _heed_requests(self) -> None:
+        """Does what ``hpo-steer retry`` has asked for; while an algorithm is choosing points it waits."""
+        for request in self.folder.requests():
+            if self.loop.retry(request.points) is not None:
+                request.done()
 
     def interrupt(self) -> int:
         """The user wants to stop: the first time what runs may finish, the second time nothing is waited for."""

@@ -89,8 +89,9 @@ class Sqlite(Database):
                 return RunUnwritable(f"the store {where} cannot be opened or written ({exc.orig})")
             case sqlite3.SQLITE_FULL:
                 return StoreError(
-                    f"the disk of the store {where} is full; what was committed is safe: "
-                    "free some space and start again"
+                    f"the disk of the store {where} is full; what was committed is safe: free some space, "
+                    "and the same command carries on",
+                    transient=True,
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreError(
@@ -131,7 +132,23 @@ class SqliteFile(Sqlite):
             super().__init__(str(path), uri + ("?mode=ro&immutable=1" if frozen else "?mode=ro"), ())
             return
         _make(path)
+        self._path, self._file = path.absolute(), _identity(path)
         super().__init__(str(path), uri + "?mode=rw", ("synchronous = FULL",))
+
+    @contextmanager
+    def writer(self) -> Iterator[Connection]:
+        """See `Sqlite.writer`.
+
+        Raises:
+            StoreError: the file that was opened is no longer there; to write on would be to write to nowhere.
+        """
+        if _identity(self._path) != self._file:
+            raise StoreError(
+                f"the store {self.where} was removed or replaced while the experiment ran, and nothing more is "
+                "written: put the file back and start again; without it the same command begins anew"
+            )
+        with super().writer() as connection:
+            yield connection
 
     @contextmanager
     def upgrading(self) -> Iterator[Connection]:
@@ -189,6 +206,14 @@ class SqliteFile(Sqlite):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _make(path: Path) -> None:
