@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hpo_steer.algorithm import Failure
-from hpo_steer.messages import Report, Result, Started, Stop
+from hpo_steer.messages import Cancel, Report, Result, Started, Stop
 from steering.searches import first_line
 from steering.store.base import AttemptRecord, ReportRecord, Transaction
 from steering.words import duration
@@ -146,6 +146,10 @@ class Attempts:
         self._measure(event.duration_s)
         if point.state == "queued":
             self._fleet.add_busy(event.duration_s)
+            if not current:  # whoever is handed the next attempt may drop it
+                self._ledger.controls.append(
+                    Cancel(experiment=self._experiment.name, run=self._run, points=[event.point])
+                )
         elif not current:
             self.stop(event.point, point.attempt, point.worker, "an earlier attempt has brought the result")
         started_at = self._write_end(event, point, outcome, current=current)
@@ -333,6 +337,7 @@ class Attempts:
             point.due = 0.0
             self._ledger.publish[point.record.id] = point
         else:
+            self._ledger.publish.pop(point.record.id, None)  # where it waits if it was begun before it was sent
             point.due = self._clock.monotonic() + delay_s
             heapq.heappush(self._later, (point.due, point.record.id))
 

@@ -27,6 +27,7 @@ _COMMANDS = (
     "init",
     "algorithms",
     "replay",
+    "permissions",
 )
 
 _EPILOG = """Examples:

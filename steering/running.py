@@ -194,8 +194,10 @@ def _about_failures(summary: dict[str, Any]) -> list[str]:
     if not count:
         return []
     return [
-        f"failed: hpo-steer points {name} --state failed · hpo-steer logs POINT {name} · "
-        f"to try {'it' if count == 1 else 'them'} again: hpo-steer retry --failed {name}"
+        (
+            f"failed: hpo-steer points {name} --state failed · hpo-steer logs POINT {name} · "
+            f"to try {'it' if count == 1 else 'them'} again: hpo-steer retry --failed {name}"
+        )
     ]
 
 

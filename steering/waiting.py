@@ -38,7 +38,7 @@ class Watchdog:
         self._cause: str | None = None
         self._since = self._moved = clock.monotonic()
         self._since_time = clock.time()
-        self._ended = -1
+        self._stood = (-1, 0, 0)
 
     @property
     def cause(self) -> str | None:
@@ -56,8 +56,9 @@ class Watchdog:
         """
         now = self._clock.monotonic()
         counts = self._loop.counts
-        if (progress := counts.ended + counts.running) != self._ended:
-            self._ended, self._moved = progress, now
+        stands = (counts.ended, counts.running, len(self._loop.fleet.present()))
+        if stands != self._stood:
+            self._stood, self._moved = stands, now
         for cause, holds, sentence in self._causes(status, now):
             if holds:
                 if cause != self._cause:

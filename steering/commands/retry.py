@@ -23,7 +23,6 @@ class Kind(StrEnum):
     lost = "lost"
     invalid = "invalid"
     pruned = "pruned"
-    cancelled = "cancelled"
 
 
 _USUAL = (Kind.error, Kind.timeout, Kind.lost)
@@ -103,6 +102,11 @@ def _chosen(view: "RunView", points: list[int], kinds: list[Any]) -> list[int]:
             raise UserError(f"{view.name} has no point {number}; hpo-steer points {view.name} lists them")
         if record.state != "failed":
             raise UserError(f"point {number} has not failed: it is {record.state}")
+        if record.failure is not None and record.failure.kind == "cancelled":
+            raise UserError(
+                f"point {number} was cancelled, as the search had stopped; to go on, change the stop rule and run "
+                "with --extend"
+            )
     return sorted(known)
 
 

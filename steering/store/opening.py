@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
 from hpo_steer.errors import NoSuchRun, RunLocked, StoreDamaged, StoreVersion
 from steering.store.database import Database
 from steering.store.schema import SCHEMA, refuse_newer, schema_version, upgrade
 from steering.store.sql import SqlStore
+from steering.store.tables import experiments
 
 if TYPE_CHECKING:
     from steering.store.base import Store
@@ -67,7 +70,10 @@ def open_store(
     try:
         _bring_to_schema(database, name, create=create, read_only=read_only)
         store = SqlStore(database, name)
-        if create or store.run() is not None:
+        known = store.run() is not None
+        if not known and where.folder is not None:
+            _refuse_anothers(database, name)
+        if create or known:
             return store
     except BaseException:
         database.close()
@@ -109,6 +115,17 @@ def _bring_to_schema(database: Database, name: str, *, create: bool, read_only: 
         )
     else:
         _upgrade_alone(database, name)
+
+
+def _refuse_anothers(database: Database, name: str) -> None:
+    """A run's own folder holds that run and no other."""
+    with database.reading() as connection:
+        other = connection.execute(select(experiments.c.name).limit(1)).scalar()
+    if other is not None:
+        raise StoreDamaged(
+            f'the store {database.where} holds the run "{other}" and not "{name}"; nothing in it was changed: '
+            "put the right file in its place, or start anew under another name"
+        )
 
 
 def _upgrade_alone(database: Database, name: str) -> None:

@@ -120,19 +120,21 @@ class SqliteFile(Sqlite):
 
     Raises:
         RunUnwritable: the file cannot be made.
+        StoreDamaged: it is a folder.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        if path.is_dir():
+            raise StoreDamaged(f"the store {path} is a folder, and no database; nothing in it was changed")
         self._lock_path = path.with_suffix(".lock")
         self._lock: int | None = None
+        self._path, self._file = path.absolute(), None if read_only else _made(path)
         uri = f"file:{quote(str(path.absolute()))}"
         if read_only:
             # A finished store on a read-only medium has no WAL, and SQLite couldn't make one.
             frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
             super().__init__(str(path), uri + ("?mode=ro&immutable=1" if frozen else "?mode=ro"), ())
             return
-        _make(path)
-        self._path, self._file = path.absolute(), _identity(path)
         super().__init__(str(path), uri + "?mode=rw", ("synchronous = FULL",))
 
     @contextmanager
@@ -142,7 +144,7 @@ class SqliteFile(Sqlite):
         Raises:
             StoreError: the file that was opened is no longer there; to write on would be to write to nowhere.
         """
-        if _identity(self._path) != self._file:
+        if self._file is not None and _identity(self._path) != self._file:
             raise StoreError(
                 f"the store {self.where} was removed or replaced while the experiment ran, and nothing more is "
                 "written: put the file back and start again; without it the same command begins anew"
@@ -216,7 +218,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _make(path: Path) -> None:
+def _made(path: Path) -> tuple[int, int] | None:
+    """Makes the file if need be; returns its identity."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -225,6 +228,7 @@ def _make(path: Path) -> None:
         raise RunUnwritable(f"the store {path} cannot be made: {exc.strerror}") from exc
     if not os.access(path, os.R_OK | os.W_OK):
         raise RunUnwritable(f"the store {path} cannot be written by this user")
+    return _identity(path)
 
 
 class SqliteMemory(Sqlite):

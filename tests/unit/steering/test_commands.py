@@ -19,9 +19,11 @@ from steering.commands.best import best
 from steering.commands.check import check
 from steering.commands.export import export
 from steering.commands.init import init
+from steering.commands.logs import logs
 from steering.commands.plot import plot
 from steering.commands.points import points
 from steering.commands.replay import replay
+from steering.commands.retry import retry
 from steering.commands.status import status
 from steering.store.base import IterationRecord, ModelRecord, PointRecord, RunRecord
 from steering.store.opening import open_store
@@ -30,7 +32,7 @@ from tests.unit.steering.recorded import config, measure, record_run
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = (algorithms, best, check, export, init, plot, points, replay, status)
+COMMANDS = (algorithms, best, check, export, init, logs, plot, points, replay, retry, status)
 
 
 def ask(*argv: object, code: int = 0) -> str:
@@ -329,3 +331,55 @@ def test_help_shows_an_example_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class TestRetryAndLogs:
+    def test_failed_points_go_out_again_when_steering_does(self, place: Path) -> None:
+        before = {p["id"]: p for p in answer("points")}
+        failed = [number for number, p in before.items() if p["state"] == "failed"]
+        assert "2 points go out again when steering" in ask("retry", "--failed", "digits")
+        after = {p["id"]: p for p in answer("points")}
+        assert [after[n]["state"] for n in failed] == ["queued", "queued"]
+        assert all(after[n] == p for n, p in before.items() if n not in failed)
+        assert answer("status")["state"] == "interrupted"
+        assert "no point has failed that way" in ask("retry", "--failed")
+        assert place.exists()
+
+    @pytest.mark.usefixtures("place")
+    def test_one_kind_or_one_point(self) -> None:
+        kinds = {p["id"]: p["failure"]["kind"] for p in answer("points", "--state", "failed")}
+        timeout = next(n for n, kind in kinds.items() if kind == "timeout")
+        assert answer("retry", "--failed", "--kind", "timeout")["points"] == [timeout]
+        (other,) = set(kinds) - {timeout}
+        assert f"point {other} goes out again" in ask("retry", str(other), "digits")
+
+    @pytest.mark.usefixtures("place")
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ([], "say which points: hpo-steer retry 118 120, or hpo-steer retry --failed"),
+            (["1", "--failed"], "say which points"),
+            (["99"], "digits has no point 99"),
+            (["1"], "point 1 has not failed: it is done"),
+            (["1", "--kind", "lost"], "--kind goes with --failed"),
+            (["1", "a", "b"], "name one run"),
+            (["--failed", "digit"], 'no run "digit"'),
+        ],
+    )
+    def test_what_is_refused(self, arguments: list[str], said: str) -> None:
+        with pytest.raises(UserError) as caught:
+            ask("retry", *arguments)
+        assert said in str(caught.value)
+
+    @pytest.mark.usefixtures("place")
+    def test_the_log_of_a_point(self) -> None:
+        failed = answer("points", "--state", "failed")[0]
+        text = ask("logs", str(failed["id"]), "digits")
+        assert f"point {failed['id']}: " in text
+        assert failed["failure"]["kind"] in text
+        assert failed["failure"]["message"].splitlines()[0] in text
+        attempts = answer("logs", str(failed["id"]), "digits")
+        assert {a["outcome"] for a in attempts} == {failed["failure"]["kind"]}
+        assert len(attempts) == failed["attempts"]
+        with pytest.raises(UserError, match="digits has no point 99"):
+            ask("logs", "99", "digits")

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpo_steer.algorithm import FailureKind
-from hpo_steer.messages import Cancel, Stop
+from hpo_steer.messages import Bye, Cancel, Stop
 from steering.store.opening import open_store
 from tests.unit.steering.simulation import Bench, experiment
 
@@ -377,3 +377,151 @@ def test_rules_cut_short_what_was_proposed_last(closing: list[Bench], rules: dic
     counts = b.store.counts()
     assert counts.done <= 2
     assert counts.failed == {"cancelled": 6 - counts.done}
+
+
+def test_a_budget_of_retries_holds_over_restarts(closing: list[Bench]) -> None:
+    rules = {"function": "t.py:t", "workers": 0, "max_retries": 2, "retry_delay_s": 0}
+    b, loop = new(closing, evaluation=rules)
+    for _ in range(2):
+        work = b.take()
+        b.finish(work, kind="error")
+        loop.step(0)
+    assert b.store.counts().failed == {}
+    loop.close()
+    b.transport.discard_work()
+    loop = b.loop()
+    b.finish(b.take(), kind="error")
+    loop.step(0)
+    assert b.store.counts().failed == {"error": 1}  # its first attempt, and the budget is spent
+
+
+def test_delays_double_and_end(closing: list[Bench]) -> None:
+    rules = {"function": "t.py:t", "workers": 0, "max_attempts": 12, "retry_delay_s": 2}
+    b, loop = new(closing, evaluation=rules)
+    point = b.transport.work[0].point
+    waited = []
+    for _ in range(10):
+        work = next(w for w in b.transport.work if w.point == point)
+        b.transport.work.remove(work)
+        b.finish(work, kind="error")
+        loop.step(0)
+        began = b.clock.now
+        while all(w.point != point for w in b.transport.work):
+            number, left_s = loop.attempts.delayed(b.clock.now)
+            assert number == 1
+            assert left_s >= 0
+            pass_time(b, loop, 1)
+        waited.append(b.clock.now - began)
+    assert waited[:4] == pytest.approx([2, 4, 8, 16], abs=1.1)
+    assert waited[-1] == pytest.approx(300, abs=1.1)
+
+
+def test_what_a_worker_gives_back_counts_against_nothing(closing: list[Bench]) -> None:
+    b, loop = new(closing, evaluation={"function": "t.py:t", "workers": 0, "max_lost": 1, "max_attempts": 1})
+    point = b.transport.work[0].point
+    for number in range(5):
+        work = next(w for w in b.transport.work if w.point == point)
+        b.transport.work.remove(work)
+        worker = f"host-{number}-a"
+        b.start(work, worker=worker)
+        loop.step(0)
+        b.transport.events.append(Bye(experiment=work.experiment, run=work.run, worker=worker, at=0.0))
+        loop.step(0)
+    (record,) = b.store.points(ids=[point])
+    assert (record.state, record.attempts, record.lost, record.forgiven) == ("queued", 5, 0, 5)
+
+
+def test_a_poison_point_is_set_aside_with_its_log(closing: list[Bench]) -> None:
+    b, loop = new(closing, evaluation={"function": "t.py:t", "workers": 0, "max_lost": 2})
+    point = b.transport.work[0].point
+    for number in range(2):
+        work = next(w for w in b.transport.work if w.point == point)
+        b.transport.work.remove(work)
+        worker = f"host-{number}-a"
+        b.start(work, worker=worker)
+        loop.step(0)
+        b.finish(work, kind="lost", worker=worker, log=f"last words {number}")
+        b.finish(work, kind="lost", worker="host-9-z", log="of somebody else")  # not who has the lease
+        pass_time(b, loop, 2)
+    (record,) = b.store.points(ids=[point])
+    assert record.failure is not None
+    assert (record.failure.kind, record.lost) == ("lost", 2)
+    assert "lost its worker 2 times" in record.failure.message
+    assert "last words 1" in record.failure.message
+    assert [a.log for a in b.store.attempts(point)] == ["last words 0", "last words 1"]
+    assert "host-9-z" not in [w.name for w in loop.fleet.present()]
+
+
+def test_heartbeats_that_were_not_read_do_not_cost_a_lease(closing: list[Bench]) -> None:
+    """Steering stood still (suspended, or busy) for an hour, while its workers went on."""
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work)
+    loop.step(0)
+    b.clock.now += 3600
+    loop.step(0)
+    assert loop.counts.running == 1
+    b.beat(work)
+    pass_time(b, loop, 50)
+    assert loop.counts.running == 1
+
+
+def test_a_heartbeat_stands_for_a_started_that_was_lost(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.beat(work)
+    loop.step(0)
+    (record,) = b.store.points(ids=[work.point])
+    assert (record.state, record.worker) == ("running", "host-1-a")
+
+
+def test_a_failed_point_gets_a_fresh_start(closing: list[Bench]) -> None:
+    b, loop = new(closing, evaluation={"function": "t.py:t", "workers": 0, "max_attempts": 1})
+    bad = b.take()
+    b.finish(bad, kind="error")
+    loop.step(0)
+    assert loop.retry([bad.point, 2]) == 1
+    loop.step(0)
+    assert loop.counts == b.store.counts()
+    again = next(w for w in b.transport.work if w.point == bad.point)
+    assert again.attempt == 2
+    run_all(b, loop)
+    points = b.store.points()
+    assert [p.state for p in points] == ["done"] * 12
+    told = sorted(p.told or 0 for p in points)
+    assert len(set(told)) == 12
+    assert told[0] == 2  # the place of the failure stays empty
+
+
+def test_a_finished_search_is_taken_up_for_a_fresh_start(closing: list[Bench]) -> None:
+    steering = {"points_per_iteration": 2, "max_points": 2}
+    rules = {"function": "t.py:t", "workers": 0, "max_attempts": 1}
+    b, loop = new(closing, steering=steering, evaluation=rules)
+    for _ in range(2):
+        b.finish(b.take(), kind="error")
+    loop.step(0)
+    assert loop.over
+    loop.finish("max_points (2) reached")
+    assert loop.retry([1]) == 1
+    assert not loop.over
+    loop.close()
+    b.transport.discard_work()
+    loop = b.loop()
+    run_all(b, loop)
+    assert b.store.counts().done == 1
+    assert b.store.counts().failed == {"error": 1}
+
+
+def test_two_models_are_taken_up_before_either_asks(closing: list[Bench]) -> None:
+    models = [{"name": "a"}, {"name": "b"}]
+    steering = {"points_per_iteration": 2, "max_points": 6, "trigger": {"fraction": 0.5}}
+    b, loop = new(closing, models=models, steering=steering)
+    work = b.take()
+    loop.hold()
+    b.finish(work, loss=0.5)
+    loop.step(0)
+    loop.finish(None)
+    loop.close()
+    loop = b.loop()
+    run_all(b, loop)
+    assert b.store.counts().done == 12
