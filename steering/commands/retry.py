@@ -49,7 +49,7 @@ def retry(
 
     Each gets a fresh start with all its attempts; its failure leaves the history that the algorithm sees.
 
-    Examples: hpo-steer retry --failed digits · hpo-steer retry 118 120 digits
+    Example: hpo-steer retry --failed digits
     """
     from hpo_steer.errors import UserError
     from steering.run_view import open_view
