@@ -103,6 +103,14 @@ def log_tail(path: Path, start: int = 0) -> str:
     return "\n".join(lines[-LOG_LINES:])
 
 
+def open_log(log: Path) -> int:
+    """Opens a log for appending; where the disk takes none, what is printed is lost, and the training goes on."""
+    try:
+        return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
 def remove_if_empty(log: Path) -> None:
     """Removes a log that nothing was written to."""
     with contextlib.suppress(OSError):

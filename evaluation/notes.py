@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluation.attempt import log_tail
+from hpo_steer.limits import MAX_DURATION_S
 from hpo_steer.messages import MAX_LOG_CHARS, FailureInfo, Result
 
 SUFFIX = ".running"
@@ -60,7 +61,7 @@ class Note:
             slot=self.slot,
             failure=FailureInfo(kind="lost", message="its worker has died"),
             started_at=self.started_at,
-            duration_s=max(time.time() - self.started_at, 0.0),
+            duration_s=min(max(time.time() - self.started_at, 0.0), MAX_DURATION_S),
             log=log_tail(Path(self.log), self.log_start)[-MAX_LOG_CHARS:],
         )
 

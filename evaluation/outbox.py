@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pydantic import ValidationError
+
 from hpo_steer import faults
 from hpo_steer.errors import MalformedMessage
 from hpo_steer.messages import (
@@ -19,6 +21,7 @@ from hpo_steer.messages import (
     Result,
     Started,
     Work,
+    describe,
 )
 from hpo_steer.transport import ANY_RUN
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evaluation.attempt import ReportLine
+    from evaluation.notes import Note
     from evaluation.settings import WorkerSettings
     from evaluation.spool import Spool
     from hpo_steer.transport.base import Delivery, WorkerEnd
@@ -110,7 +114,8 @@ class Outbox:
     def report(self, work: Work, line: ReportLine) -> None:
         """Passes on an intermediate metric."""
         about = {**self._about(work.run), "point": work.point, "attempt": work.attempt}
-        self._publish(Report(**about, step=line.step, metrics=line.metrics))
+        with contextlib.suppress(ValueError):  # beyond the limits of messages; nothing that must arrive
+            self._publish(Report(**about, step=line.step, metrics=line.metrics))
 
     def result(self, work: Work, delivery: Delivery[Work] | None, **content: Any) -> None:
         """Sends how an attempt ended.
@@ -120,7 +125,12 @@ class Outbox:
             delivery: its work, if it is still in hand.
             content: the other fields of `Result`.
         """
-        result = Result(**self._about(work.run), point=work.point, attempt=work.attempt, **content)
+        about = {**self._about(work.run), "point": work.point, "attempt": work.attempt}
+        try:
+            result = Result(**about, **content)
+        except ValidationError as exc:
+            failure = FailureInfo(kind="error", message=f"its result cannot be sent: {describe(exc)}")
+            result = Result(**about, **{**content, "metrics": None, "failure": failure, "log": ""})
         sent = SentResult(key_of(result), delivery)
         if delivery is None:
             try:
@@ -130,6 +140,14 @@ class Outbox:
             faults.reached("worker.spooled")
         self._send(result, sent)
         faults.reached("worker.sent")
+
+    def training(self, note: Note) -> None:
+        """Leaves a note of an attempt under way, for the case that this worker dies."""
+        self._spool.note(note)
+
+    def trained(self, work: Work) -> None:
+        """An attempt is over, and its result is on its way."""
+        self._spool.erase(*key_of(work))
 
     def bye(self, reason: str) -> None:
         """Gives up every lease."""

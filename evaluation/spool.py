@@ -3,6 +3,7 @@
     spool/
     ├── host-123-ab12/            the files of one worker process, which keeps `lock` locked while it lives
     │   ├── lock
+    │   ├── RUN-POINT-ATTEMPT.running     what it trains, see `evaluation.notes`
     │   └── RUN-POINT-ATTEMPT.json
     └── RUN-POINT-ATTEMPT.json.damaged     what could not be read; never deleted
 
@@ -19,6 +20,7 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from evaluation.notes import SUFFIX, read_note
 from hpo_steer import faults
 from hpo_steer.errors import HpoSteerError, MalformedMessage
 from hpo_steer.messages import Result, decode_event
@@ -26,6 +28,8 @@ from hpo_steer.messages import Result, decode_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from evaluation.notes import Note
 
 LOCK = "lock"
 DAMAGED = ".damaged"
@@ -74,7 +78,7 @@ class Spool:
         Raises:
             OSError: it cannot be written (the disk is full).
         """
-        path = self.folder / f"{quote(result.run, safe='')[:150]}-{result.point}-{result.attempt}.json"
+        path = self._path(result.run, result.point, result.attempt, ".json")
         new = path.with_suffix(".tmp")
         try:
             with new.open("wb") as file:
@@ -90,6 +94,19 @@ class Spool:
         _sync_folder(self.folder)
         self._files.add(path)
         return path
+
+    def note(self, note: Note) -> None:
+        """Writes down that an attempt is under way; a disk that is full is no reason not to train."""
+        with contextlib.suppress(OSError):
+            self._path(note.run, note.point, note.attempt, SUFFIX).write_bytes(note.encoded())
+
+    def erase(self, run: str, point: int, attempt: int) -> None:
+        """An attempt has ended, and its result is kept."""
+        with contextlib.suppress(OSError):
+            self._path(run, point, attempt, SUFFIX).unlink()
+
+    def _path(self, run: str, point: int, attempt: int, suffix: str) -> Path:
+        return self.folder / f"{quote(run, safe='')[:150]}-{point}-{attempt}{suffix}"
 
     def forget(self, path: Path) -> None:
         """Removes a result that is safe elsewhere."""
@@ -111,6 +128,9 @@ class Spool:
         """Unlocks the folder, and removes it if it is empty."""
         if self._lock < 0:
             return
+        for note in self.folder.glob(f"*{SUFFIX}"):  # what ran is given back, not lost
+            with contextlib.suppress(OSError):
+                note.unlink()
         if not self._files:
             with contextlib.suppress(OSError):
                 (self.folder / LOCK).unlink()
@@ -120,14 +140,23 @@ class Spool:
 
     def _take_over(self, folder: Path) -> list[tuple[Path, Result]]:
         taken = []
+        ended = {file.with_suffix("") for file in folder.iterdir() if file.suffix in (".json", ".tmp")}
         for file in sorted(folder.iterdir()):
             if file.name == LOCK:
                 continue
+            if file.suffix == SUFFIX:
+                if file.with_suffix("") not in ended:
+                    taken += self._lost(file)
+                with contextlib.suppress(OSError):
+                    file.unlink()
+                continue
             try:
                 event = decode_event(file.read_bytes())
-                if file.suffix != ".json" or not isinstance(event, Result):
+                if file.suffix not in (".json", ".tmp") or not isinstance(event, Result):
                     raise MalformedMessage("it holds no whole result")  # noqa: TRY301 - handled as its like
-                target = self.folder / file.name
+                target = (
+                    self.folder / file.with_suffix(".json").name
+                )  # whole, though its worker died writing it
                 file.replace(target)
             except (OSError, MalformedMessage) as exc:
                 self._set_aside(file, exc)
@@ -138,6 +167,14 @@ class Spool:
             (folder / LOCK).unlink()
             folder.rmdir()
         return taken
+
+    def _lost(self, file: Path) -> list[tuple[Path, Result]]:
+        """The result of an attempt that a dead worker was busy with; none where its note was cut off."""
+        try:
+            result = read_note(file).lost()
+            return [(self.keep(result), result)]
+        except (OSError, ValueError):
+            return []
 
     def _set_aside(self, file: Path, why: Exception) -> None:
         aside = self._root / f"{file.parent.name}-{file.name}{DAMAGED}"

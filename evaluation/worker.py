@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from evaluation.attempt import AttemptFolder
+from evaluation.notes import Note
 from evaluation.outbox import Key, Outbox, SentResult, key_of
 from evaluation.pace import OVERRUN_S, Pace
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.1
 REPORTS_S = 0.3
+ADOPT_S = 10.0
 STOP_GRACE_S = 10.0
 """How long a training may take to end by itself once steering has stopped it."""
 _CONFIRM_S = 10.0
@@ -138,6 +140,7 @@ class Worker:
         self._connected = True
         self._released: str | None = None
         self._beat_at = self._tick_at = self._reports_at = 0.0
+        self._adopt_at = time.monotonic() + ADOPT_S
 
     # --- its life ---
 
@@ -358,7 +361,7 @@ class Worker:
             attempt.slot = self._free.pop()
             self._attempts[key_of(work)] = attempt
             faults.reached("worker.taken")
-            if self._pace.short:
+            if self._pace.short and not delivery.redelivered:  # what came back may have killed another worker
                 self._train(attempt)
             else:
                 self._lease(attempt)
@@ -403,6 +406,8 @@ class Worker:
             self._finish(attempt, failed("error", f"the training cannot be started: {exc}"))
             return
         faults.reached("worker.training")
+        if attempt.leased:
+            self._note(attempt, attempt.handle)
         if attempt.handle.ready:
             self._look_at(attempt)
             if self._attempts.get(key_of(attempt.work)) is not attempt:
@@ -410,6 +415,21 @@ class Worker:
         attempt.fds = attempt.handle.fds()
         for fd in attempt.fds:
             self._selector.register(fd, selectors.EVENT_READ, attempt)
+
+    def _note(self, attempt: _Attempt, handle: Handle) -> None:
+        work, (log, start) = attempt.work, handle.log
+        note = Note(
+            experiment=work.experiment,
+            run=work.run,
+            point=work.point,
+            attempt=work.attempt,
+            worker=self._settings.id,
+            slot=attempt.slot,
+            started_at=attempt.started_at,
+            log=str(log),
+            log_start=start,
+        )
+        self._outbox.training(note)
 
     def _look_at(self, attempt: _Attempt) -> None:
         if attempt.handle is None or self._attempts.get(key_of(attempt.work)) is not attempt:
@@ -446,6 +466,8 @@ class Worker:
             duration_s=duration_s,
             log=handle.log_tail()[-MAX_LOG_CHARS:] if failure and handle else "",
         )
+        if attempt.leased:
+            self._outbox.trained(work)
 
     def _drop(self, attempt: _Attempt) -> None:
         """Frees an attempt's slot."""
@@ -483,6 +505,7 @@ class Worker:
         running_s = now - attempt.began
         if running_s > OVERRUN_S and not attempt.leased:
             self._lease(attempt)
+            self._note(attempt, handle)
             self._pace.overran()
             self._give_back_waiting()
         if attempt.ending is None:
@@ -500,6 +523,9 @@ class Worker:
         for run, point, attempt in self._training():
             running.setdefault(run, []).append((point, attempt))
         self._outbox.heartbeats(running)
+        if now >= self._adopt_at:
+            self._adopt_at = now + ADOPT_S
+            self._outbox.adopt()  # a neighbour may have died
         if self._settings.parent not in (None, os.getppid()) and not self._signals.number:
             self._say("steering, which has started this worker, is gone")
             self._signals.count()

@@ -8,6 +8,7 @@ line from an inherited socket, and answers each with a line, ``{"metrics": {...}
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hpo_steer import faults, training
 from hpo_steer.errors import InvalidPoint, Stopped
+from hpo_steer.limits import MAX_METRICS, is_name, tidy
 
 BOOTSTRAP = """
 import sys
@@ -94,17 +96,17 @@ def check_metrics(value: Any, objectives: Sequence[str], who: str) -> Answer:  #
     metrics: Dict[str, float] = {}
     for name, given in value.items():
         number = _number(given)
-        if number is not None and math.isfinite(number):
-            metrics[clean(name)] = number
+        if number is not None and math.isfinite(number) and is_name(name):
+            metrics[name] = number
         elif name not in objectives:
-            print(f'hpo-steer: metric "{name}" is left out: {_shown(given)}', file=sys.stderr)  # noqa: T201
+            print(f'hpo-steer: metric "{tidy(name)}" is left out: {_shown(given)}', file=sys.stderr)  # noqa: T201
         elif number is None:
             return failure("error", f'metric "{name}" is no number: {_shown(given)}')
         else:
             return failure("invalid", f'metric "{name}" is {number}')
     if not metrics:
         return failure("error", f"{who} returned no metrics; {_expected(objectives)}")
-    if len(metrics) > 1000 and sum(map(len, metrics)) + 25 * len(metrics) > MAX_METRICS_CHARS:
+    if len(metrics) > MAX_METRICS or sum(map(len, metrics)) + 25 * len(metrics) > MAX_METRICS_CHARS:
         return failure(
             "error", f"{who} returned {len(metrics)} metrics, which is too much; write them to a file"
         )
@@ -226,14 +228,28 @@ def _expected(objectives: Sequence[str]) -> str:
     return wanted + " or a number" if len(named) == 1 else wanted
 
 
+class _Log(io.FileIO):
+    """A log that never fails: what a full disk does not take is lost, and the training goes on."""
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        size = len(view)
+        try:
+            while view:
+                view = view[super().write(view) or 0 :]
+        except OSError:
+            pass
+        return size
+
+
 def _readable_log() -> None:
     """Lines reach the log when they are printed, and a crash in C code leaves its stack there."""
     import faulthandler
 
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(line_buffering=True, errors="backslashreplace")
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        log: Any = _Log(fd, "w", closefd=False)
+        stream = io.TextIOWrapper(log, "utf-8", "backslashreplace", line_buffering=True, write_through=True)
+        setattr(sys, name, stream)
     faulthandler.enable()
 
 

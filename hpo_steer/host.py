@@ -6,7 +6,6 @@ standard error.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hpo_steer import faults
-from hpo_steer.errors import ConfigError, HpoSteerError, UserError
+from hpo_steer.errors import ConfigError, HpoSteerError, MalformedMessage, UserError
 from hpo_steer.guests import Guest
-from hpo_steer.jsonlines import dumps, history_from_json, observation_from_json
+from hpo_steer.jsonlines import dumps, history_from_json, loads, observation_from_json
 from hpo_steer.launcher import pin
 from hpo_steer.objectives import parse_objectives
 from hpo_steer.space import SearchSpace
@@ -32,6 +31,15 @@ class Host:
     def __init__(self, replies: BinaryIO) -> None:
         self._replies = replies
         self._guests: dict[str, Guest] = {}
+
+    def read(self, line: bytes) -> None:
+        """Does what one line says; one that is no request is answered with ``error``."""
+        try:
+            request = loads(line)
+        except MalformedMessage as exc:
+            self._fail({}, f"no request: {exc}", user=False)
+        else:
+            self.handle(request)
 
     def handle(self, request: dict[str, Any]) -> None:
         """Does what one request says; errors become ``error`` replies."""
@@ -103,7 +111,7 @@ def main() -> None:
     host = Host(replies)
     faults.arm(os.environ)
     for line in sys.stdin.buffer:
-        host.handle(json.loads(line))
+        host.read(line)
 
 
 if __name__ == "__main__":

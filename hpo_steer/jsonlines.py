@@ -4,6 +4,9 @@ Requests (``op``): ``open`` creates the algorithm of a model, ``restore`` takes 
 it observations, ``ask`` wants points. ``open`` is answered with ``opened``, ``ask`` with ``points``; whatever fails
 is answered with ``error``. The same lines are spoken by hosts of built-in algorithms,
 of users' classes and of long-lived steering containers.
+
+Whoever reads lines of a process that is not ours reads them with `read_lines` and `read_reply`: what is no answer
+is one error that says so, and takes no more memory than `MAX_LINE`.
 """
 
 from __future__ import annotations
@@ -12,9 +15,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import Asked, Failure, Observation, Point, Step, Told
+from hpo_steer.errors import MalformedMessage
+from hpo_steer.limits import MAX_ID, MAX_LINE, tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO
 
 PROTOCOL = 1
 
@@ -22,6 +28,69 @@ PROTOCOL = 1
 def dumps(message: Mapping[str, Any]) -> bytes:
     """One line."""
     return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def loads(line: bytes) -> dict[str, Any]:
+    """The object in a line.
+
+    Raises:
+        MalformedMessage: it is no JSON object with an ``op``.
+    """
+    try:
+        data = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedMessage(f"no JSON: {tidy(str(exc))}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("op"), str):
+        raise MalformedMessage('no JSON object with an "op"')
+    return data
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def read_lines(stream: IO[bytes], most: int = MAX_LINE) -> Iterator[bytes]:
+    """The lines of a process; half a line at the end of the stream is left out.
+
+    Raises:
+        MalformedMessage: a line is longer than `most` bytes.
+    """
+    while line := stream.readline(most + 1):
+        if line.endswith(b"\n"):
+            yield line
+        elif len(line) > most:
+            raise MalformedMessage(f"a line of more than {most:,} bytes")
+
+
+def read_reply(line: bytes) -> dict[str, Any]:
+    """An answer of an algorithm's process, with all its keys.
+
+    Raises:
+        MalformedMessage: it is none.
+    """
+    reply = loads(line)
+    match reply:
+        case {"op": "opened", "model": str()}:
+            pass
+        case {"op": "points", "model": str(), "points": list() as points, "ended": None | str()}:
+            for point in points:
+                _check_point(point)
+        case {"op": "error", "message": str(), "user": bool()}:
+            if not isinstance(reply.get("key"), str | None):
+                raise MalformedMessage("error: its key is no text")
+        case {"op": str() as op} if op in ("opened", "points", "error"):
+            raise MalformedMessage(f"{op}: a key is missing, or of another type")
+        case _:
+            raise MalformedMessage('its "op" is none of: opened, points, error')
+    return reply
+
+
+def _check_point(point: object) -> None:
+    match point:
+        case {"id": int(number), "params": dict()} if not isinstance(number, bool) and 0 <= number <= MAX_ID:
+            return
+        case _:
+            raise MalformedMessage('points: one is no {"id": number, "params": object}')
 
 
 def observation_to_json(observation: Observation) -> dict[str, Any]:

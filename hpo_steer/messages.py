@@ -3,24 +3,139 @@
 Steering sends `Work` to a queue that all workers of an experiment share, and `Control` to every worker.
 Workers send `Event` messages to a queue that steering reads. A message carries parameters, never code or
 commands: what a worker runs is what its own config says. Unknown keys are ignored, so that a newer sender of
-the same protocol version can be understood; a message of another version is refused.
+the same protocol version can be understood; a message of another version is refused, and so is one beyond the
+limits of `hpo_steer.limits`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from math import isfinite
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from hpo_steer.algorithm import FailureKind
 from hpo_steer.errors import MalformedMessage
+from hpo_steer.limits import (
+    MAX_ATTEMPT,
+    MAX_BUNDLE,
+    MAX_CANCELLED,
+    MAX_DURATION_S,
+    MAX_FAILURE,
+    MAX_ID,
+    MAX_LOG,
+    MAX_METRICS,
+    MAX_NAME,
+    MAX_PARAM_DEPTH,
+    MAX_PARAM_INT,
+    MAX_PARAM_NAME,
+    MAX_PARAM_VALUES,
+    MAX_REASON,
+    MAX_SLOTS,
+    MAX_SPOOLED,
+    MAX_STEP,
+    MAX_TIME,
+    has_controls,
+    tidy,
+)
+from hpo_steer.limits import MAX_BYTES as MAX_BYTES  # noqa: PLC0414 - programs take it from here
+from hpo_steer.limits import MAX_LOG_CHARS as MAX_LOG_CHARS  # noqa: PLC0414 - likewise
 
-MAX_BYTES = 1_048_576
-MAX_LOG_CHARS = 16_384
-"""How much of the end of a log travels with a result."""
+_NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]+$"
+_CONTAINERS = (dict, list, tuple)
+_SHOWN = 40
+"""Characters of a key that a reason repeats."""
 
-Id = Annotated[int, Field(ge=0, le=2**53)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+T = TypeVar("T", bound="Message")
+
+
+def _one(version: Any) -> Any:
+    if type(version) is not int or version != 1:
+        shown = version if type(version) is int and abs(version) < MAX_ID else "something else"
+        raise ValueError(f"protocol version {shown}, this is version 1")
+    return version
+
+
+def _without_nul(text: str) -> str:
+    """No database holds a NUL, and no result should be lost for one in its log."""
+    return text.replace("\0", "\ufffd")
+
+
+def _few(value: Any) -> Any:
+    """Counts before anything is looked at, so that a message cannot have thousands of mistakes."""
+    if isinstance(value, dict) and len(value) > MAX_METRICS:
+        raise ValueError(f"{len(value):,} metrics; {MAX_METRICS:,} are allowed")
+    return value
+
+
+def check_params(params: dict[str, Any]) -> dict[str, Any]:
+    """Checks parameters of any shape against the limits of `work`; without recursion.
+
+    Returns:
+        The parameters, as they are.
+
+    Raises:
+        ValueError: what is wrong with them.
+    """
+    level: list[Any] = [params]
+    depth = values = 0
+    while level:
+        depth += 1
+        if depth > MAX_PARAM_DEPTH:
+            raise ValueError(f"more than {MAX_PARAM_DEPTH} levels deep")
+        below: list[Any] = []
+        for container in level:
+            values += len(container)
+            if values > MAX_PARAM_VALUES:
+                raise ValueError(f"more than {MAX_PARAM_VALUES:,} values")
+            if isinstance(container, dict):
+                _check_keys(container)
+                container = container.values()  # noqa: PLW2901 - a list has values only
+            for value in container:
+                if isinstance(value, float):
+                    if not isfinite(value):
+                        raise ValueError("a number is not finite")
+                elif isinstance(value, int):
+                    if not -MAX_PARAM_INT <= value <= MAX_PARAM_INT:
+                        raise ValueError("a whole number is beyond 64 bits")
+                elif isinstance(value, _CONTAINERS):
+                    below.append(value)
+        level = below
+    return params
+
+
+def _check_keys(container: dict[Any, Any]) -> None:
+    for key in container:
+        if (
+            not isinstance(key, str)
+            or not 0 < len(key) <= MAX_PARAM_NAME
+            or (not key.isprintable() and has_controls(key))
+        ):
+            raise ValueError(f"a name is empty, longer than {MAX_PARAM_NAME:,} or holds control characters")
+
+
+Version = Annotated[Literal[1], BeforeValidator(_one)]
+Id = Annotated[int, Field(ge=0, le=MAX_ID)]
+Attempt = Annotated[int, Field(ge=1, le=MAX_ATTEMPT)]
+Slot = Annotated[int, Field(ge=0, lt=MAX_SLOTS)]
+Slots = Annotated[int, Field(ge=1, le=MAX_SLOTS)]
+Time = Annotated[float, Field(ge=0, le=MAX_TIME)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=_NO_CONTROLS)]
+Reason = Annotated[str, Field(max_length=MAX_REASON), AfterValidator(_without_nul)]
+Running = Annotated[list[tuple[Id, Attempt]], FailFast(), Field(max_length=MAX_SLOTS)]
+Metrics = Annotated[dict[Name, FiniteFloat], Field(max_length=MAX_METRICS), BeforeValidator(_few)]
+Params = Annotated[dict[str, Any], AfterValidator(check_params)]
 
 
 class Message(BaseModel):
@@ -34,7 +149,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    v: Literal[1] = 1
+    v: Version = 1
     experiment: Name
     run: Name
 
@@ -57,11 +172,11 @@ class Work(Message):
 
     type: Literal["work"] = "work"
     point: Id
-    attempt: Annotated[int, Field(ge=1, le=100_000)]
+    attempt: Attempt
     model: Name
     iteration: Id
-    params: dict[str, Any]
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    params: Params
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_DURATION_S)] | None = None
 
 
 class Stop(Message):
@@ -73,17 +188,17 @@ class Stop(Message):
 
     type: Literal["stop"] = "stop"
     point: Id
-    attempt: int
+    attempt: Attempt
     worker: Name | None = None
     kind: FailureKind = "cancelled"
-    reason: str = ""
+    reason: Reason = ""
 
 
 class Cancel(Message):
     """Points that need no evaluation any more: a worker that is handed one drops it, a running one goes on."""
 
     type: Literal["cancel"] = "cancel"
-    points: list[Id]
+    points: Annotated[list[Id], FailFast(), Field(max_length=MAX_CANCELLED)]
 
 
 class WorkerEvent(Message):
@@ -95,7 +210,7 @@ class WorkerEvent(Message):
     """
 
     worker: Name
-    at: float
+    at: Time
 
 
 class Hello(WorkerEvent):
@@ -108,9 +223,9 @@ class Hello(WorkerEvent):
     """
 
     type: Literal["hello"] = "hello"
-    host: str
-    slots: Annotated[int, Field(ge=1)]
-    running: list[tuple[Id, int]] = []
+    host: Name
+    slots: Slots
+    running: Running = []
 
 
 class Started(WorkerEvent):
@@ -118,8 +233,8 @@ class Started(WorkerEvent):
 
     type: Literal["started"] = "started"
     point: Id
-    attempt: int
-    slot: int = 0
+    attempt: Attempt
+    slot: Slot = 0
 
 
 class Heartbeat(WorkerEvent):
@@ -132,9 +247,9 @@ class Heartbeat(WorkerEvent):
     """
 
     type: Literal["heartbeat"] = "heartbeat"
-    running: list[tuple[Id, int]]
-    slots: int = 1
-    spooled: int = 0
+    running: Running
+    slots: Slots = 1
+    spooled: Annotated[int, Field(ge=0, le=MAX_SPOOLED)] = 0
 
 
 class Report(WorkerEvent):
@@ -142,9 +257,9 @@ class Report(WorkerEvent):
 
     type: Literal["report"] = "report"
     point: Id
-    attempt: int
-    step: int
-    metrics: dict[str, FiniteFloat]
+    attempt: Attempt
+    step: Annotated[int, Field(ge=-MAX_STEP, le=MAX_STEP)]
+    metrics: Metrics
 
 
 class FailureInfo(BaseModel):
@@ -153,7 +268,7 @@ class FailureInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: FailureKind
-    message: Annotated[str, Field(max_length=4 * MAX_LOG_CHARS)] = ""
+    message: Annotated[str, Field(max_length=MAX_FAILURE), AfterValidator(_without_nul)] = ""
 
 
 class Result(WorkerEvent):
@@ -168,13 +283,13 @@ class Result(WorkerEvent):
 
     type: Literal["result"] = "result"
     point: Id
-    attempt: int
-    slot: int = 0
-    metrics: dict[str, FiniteFloat] | None = None
+    attempt: Attempt
+    slot: Slot = 0
+    metrics: Metrics | None = None
     failure: FailureInfo | None = None
-    started_at: float
-    duration_s: Annotated[float, Field(ge=0)]
-    log: Annotated[str, Field(max_length=2 * MAX_LOG_CHARS)] = ""
+    started_at: Time
+    duration_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S)]
+    log: Annotated[str, Field(max_length=MAX_LOG), AfterValidator(_without_nul)] = ""
 
     @model_validator(mode="after")
     def _one_outcome(self) -> Result:
@@ -187,7 +302,7 @@ class Bye(WorkerEvent):
     """A worker ends on its own accord; attempts it still ran are given up."""
 
     type: Literal["bye"] = "bye"
-    reason: str = ""
+    reason: Reason = ""
 
 
 Event: TypeAlias = Hello | Started | Heartbeat | Report | Result | Bye
@@ -196,19 +311,45 @@ Control: TypeAlias = Stop | Cancel
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 _CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
 _WORK: TypeAdapter[Work] = TypeAdapter(Work)
+_TOLD = frozenset({"v", "type"})
 
 
-def _decode(adapter: TypeAdapter[Any], body: bytes) -> Any:
+def describe(error: ValidationError) -> str:
+    """The first mistake in one sentence, without what the message holds."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(_shown(part) for part in first["loc"]) or "message"
+    match first["type"]:  # two of pydantic's sentences repeat what came, one is no sentence
+        case "union_tag_invalid":
+            return f"type: none of {first['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return "type: Field required"
+        case "string_pattern_mismatch":
+            return f"{place}: holds control characters"
+        case _:
+            return tidy(f"{place}: {first['msg'].removeprefix('Value error, ')}")
+
+
+def _shown(part: str | int) -> str:
+    text = str(part)
+    return text if len(text) <= _SHOWN and text.isprintable() else "(a long or strange key)"
+
+
+def _decode(adapter: TypeAdapter[T], body: bytes) -> T:
     if len(body) > MAX_BYTES:
         raise MalformedMessage(f"message of {len(body):,} bytes; {MAX_BYTES:,} are allowed")
     try:
-        return adapter.validate_json(body)
+        message = adapter.validate_json(body, strict=True)
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise MalformedMessage(f"{place or 'message'}: {first['msg']}") from exc
+        if (lines := body.count(b"\n")) >= MAX_BUNDLE:
+            raise MalformedMessage(
+                f"{describe(exc)} ({lines + 1:,} lines; {MAX_BUNDLE:,} are allowed in a bundle)"
+            ) from None
+        raise MalformedMessage(describe(exc)) from None
     except (ValueError, RecursionError) as exc:
-        raise MalformedMessage(str(exc)) from exc
+        raise MalformedMessage(tidy(str(exc))) from None
+    if missing := _TOLD - message.model_fields_set:
+        raise MalformedMessage(f"{min(missing)}: Field required")
+    return message
 
 
 def decode_event(body: bytes) -> Event:
@@ -217,14 +358,14 @@ def decode_event(body: bytes) -> Event:
     Raises:
         MalformedMessage: with the reason, for the dead letters.
     """
-    return _decode(_EVENT, body)  # type: ignore[no-any-return]
+    return _decode(_EVENT, body)
 
 
 def decode_control(body: bytes) -> Control:
     """Reads a control message of steering; raises as `decode_event`."""
-    return _decode(_CONTROL, body)  # type: ignore[no-any-return]
+    return _decode(_CONTROL, body)
 
 
 def decode_work(body: bytes) -> Work:
     """Reads a work message; raises as `decode_event`."""
-    return _decode(_WORK, body)  # type: ignore[no-any-return]
+    return _decode(_WORK, body)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpo_steer.errors import ConfigError, nearest
+from hpo_steer.limits import NAME_RULE, is_name, tidy
 
 Direction = Literal["minimize", "maximize"]
 
@@ -54,6 +55,8 @@ def parse_objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:
 
 
 def _objective(name: str, entry: Any) -> Objective:
+    if not is_name(name):
+        raise ConfigError("objectives", f"{tidy(repr(name))[:100]} is no name: {NAME_RULE}")
     key = f"objectives.{name}"
     if isinstance(entry, Objective):
         return entry

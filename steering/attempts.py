@@ -85,6 +85,11 @@ class Attempts:
             )
         )
 
+    def unknown(self, event: Started | Report | Result) -> bool:
+        """Whether an event is about an attempt that steering has not sent out."""
+        point = self._book.get(event.point)
+        return point is not None and event.attempt > point.attempt
+
     def renew(self, worker: str, number: int, attempt: int, now: float) -> None:
         """A worker is still busy with an attempt."""
         point = self._book.get(number)

@@ -227,6 +227,9 @@ class SteeringLoop:
         if isinstance(event, (Started, Report, Result)) and not self.book.saw(event.point):
             self._transport.reject(delivery, f"there is no point {event.point}")
             return
+        if isinstance(event, (Started, Report, Result)) and self.attempts.unknown(event):
+            self._transport.reject(delivery, f"point {event.point} has no attempt {event.attempt}")
+            return
         self._ledger.settle.append(delivery)
         if isinstance(event, Bye):
             self._bye(event)
@@ -243,7 +246,7 @@ class SteeringLoop:
             case Hello() | Heartbeat():
                 if isinstance(event, Heartbeat):
                     self.fleet[event.worker].spooled = event.spooled
-                for point, attempt in event.running:
+                for point, attempt in dict(event.running).items():
                     self.attempts.renew(event.worker, point, attempt, now)
             case Started():
                 self.attempts.started(event, now)

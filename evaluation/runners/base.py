@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evaluation.attempt import log_tail
 from hpo_steer.child import clean
 from hpo_steer.messages import FailureInfo, Work
 
@@ -80,9 +81,14 @@ class Handle(ABC):
     def kill(self) -> None:
         """Kills its processes."""
 
+    @property
     @abstractmethod
+    def log(self) -> tuple[Path, int]:
+        """The file that it prints to, and where in that its part begins, in bytes."""
+
     def log_tail(self) -> str:
         """The last lines of what it has printed."""
+        return log_tail(*self.log)
 
 
 class Runner(ABC):

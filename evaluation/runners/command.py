@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.attempt import log_tail, remove_if_empty
+from evaluation.attempt import open_log, remove_if_empty
 from evaluation.process import ProcessGroup, Surroundings, died
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import check_metrics
@@ -123,7 +123,7 @@ class _Running(Handle):
         self._runner, self._task = runner, task
         self._stdout = bytearray()
         self._open = True
-        self._log_fd = os.open(task.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._log_fd = open_log(task.log)
         self._pipe, stdout_fd = os.pipe()
         os.set_blocking(self._pipe, False)
         try:
@@ -160,8 +160,9 @@ class _Running(Handle):
     def kill(self) -> None:
         self._group.kill()
 
-    def log_tail(self) -> str:
-        return log_tail(self._task.log)
+    @property
+    def log(self) -> tuple[Path, int]:
+        return self._task.log, 0
 
     def end(self) -> int:
         """Reaps the command; what it wrote last is read before."""

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from evaluation.attempt import log_tail, point_of, remove_if_empty
+from evaluation.attempt import open_log, point_of, remove_if_empty
 from evaluation.process import ProcessGroup, Surroundings, died
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import BOOTSTRAP
@@ -153,7 +153,7 @@ class _Child:
     ) -> None:
         self.log = log
         ours, theirs = socket.socketpair()
-        self.log_fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self.log_fd = open_log(log)
         setup = {
             "fd": theirs.fileno(),
             "file": str(target.file) if target.file else None,
@@ -280,8 +280,9 @@ class _OneShot(Handle):
     def kill(self) -> None:
         self._child.group.kill()
 
-    def log_tail(self) -> str:
-        return log_tail(self._task.log)
+    @property
+    def log(self) -> tuple[Path, int]:
+        return self._task.log, 0
 
 
 class _Warm(Handle):
@@ -347,8 +348,9 @@ class _Warm(Handle):
         self._told_to_end = True
         self._child.group.kill()
 
-    def log_tail(self) -> str:
-        return log_tail(self._child.log, self._log_start)
+    @property
+    def log(self) -> tuple[Path, int]:
+        return self._child.log, self._log_start
 
     def _keep_log(self) -> None:
         """Copies the attempt's part of the child's log to a log of its own."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 RUN = "run-1"
 _PATIENCE_S = 15.0
 _QUIET_S = 0.3
+_MANY_TIMES = 25
+"""More than brokers let a message be given back by themselves."""
 
 
 class TransportSite(ABC):
@@ -221,6 +223,14 @@ class TransportContract:
         assert sorted(points(again)) == [1, 2, 3]
         assert {d.message.point for d in again if d.redelivered} >= {1, 2}
 
+    def test_work_may_be_given_back_time_and_again(self, ends: Ends) -> None:
+        steering, worker = ends.steering(), ends.worker(1)
+        steering.publish(self.work(ends, 1))
+        for _ in range(_MANY_TIMES):
+            worker.release(collect(worker, Delivery, 1))
+        assert points(collect(worker, Delivery, 1)) == [1]
+        assert ends.site.dead_letters() == []
+
     def test_unsettled_work_of_a_dead_worker_goes_to_another(self, ends: Ends) -> None:
         steering, first, second = ends.steering(), ends.worker(3), ends.worker()
         steering.publish(self.work(ends, 1, 2, 3, 4))
@@ -287,6 +297,9 @@ class TransportContract:
 
     def test_control_reaches_all_workers(self, ends: Ends) -> None:
         steering, workers = ends.steering(), [ends.worker() for _ in range(3)]
+        for worker in workers:
+            worker.publish(Hello(**self.of(ends), host="h", slots=1))
+        collect(steering, Delivery, 3)  # so all are connected
         stop = Stop(experiment=ends.site.experiment, run=RUN, point=1, attempt=1, reason="enough")
         cancel = Cancel(experiment=ends.site.experiment, run=RUN, points=[2])
         steering.control(stop)
@@ -385,6 +398,7 @@ class TransportContract:
             status = end.status()
             assert status.connected
             assert status.blocked is None
+            assert status.trouble is None
             assert "guest:" not in status.detail
 
     def test_receive_gives_at_most_the_limit(self, ends: Ends) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hpo_steer.errors import MalformedMessage
+from hpo_steer.limits import MAX_BYTES, MAX_DEAD_BYTES, tidy
 from hpo_steer.messages import (
-    MAX_BYTES,
     Bye,
     Control,
     Event,
@@ -33,6 +33,11 @@ def encode(message: Message) -> bytes:
             f"message of {len(body):,} bytes; {MAX_BYTES:,} are allowed. Large values belong in files"
         )
     return body
+
+
+def corpse(body: bytes) -> bytes:
+    """What the dead letters keep of a message: all of it, or the beginning of one that is too large."""
+    return body if len(body) <= MAX_BYTES else body[:MAX_DEAD_BYTES]
 
 
 def admit_event(body: bytes, experiment: str, run: str) -> Event:
@@ -64,6 +69,6 @@ def admit_control(body: bytes, experiment: str, run: str | None) -> Control:
 
 def _admit(message: Message, experiment: str, run: str | None) -> None:
     if message.experiment != experiment:
-        raise MalformedMessage(f"of experiment {message.experiment}, this is experiment {experiment}")
+        raise MalformedMessage(tidy(f"of experiment {message.experiment}, this is experiment {experiment}"))
     if run is not None and message.run != run:
-        raise MalformedMessage(f"of run {message.run}, this is run {run}")
+        raise MalformedMessage(tidy(f"of run {message.run}, this is run {run}"))

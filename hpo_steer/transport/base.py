@@ -81,12 +81,15 @@ class TransportStatus:
         blocked: why the broker takes no messages at present (its memory or disk alarm), if so.
         detail: one line for people, such as ``amqps://broker:5671/hpo``.
         unconfirmed: messages sent and not confirmed yet.
+        trouble: one sentence for people on what keeps messages from travelling, and on how to mend it where
+            that is known; None while all is well. A broker that is merely `blocked` is no trouble.
     """
 
     connected: bool
     blocked: str | None = None
     detail: str = ""
     unconfirmed: int = 0
+    trouble: str | None = None
 
 
 class SteeringEnd(ABC):
@@ -144,7 +147,7 @@ class SteeringEnd(ABC):
 
     @abstractmethod
     def waiting(self) -> int | None:
-        """Messages on the work queue that no worker holds, as of a moment ago; None while unknown."""
+        """Work that no worker holds, in the queue or on its way there, as of a moment ago; None while unknown."""
 
     @abstractmethod
     def drained(self) -> bool:

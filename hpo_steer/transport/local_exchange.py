@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from hpo_steer.errors import MalformedMessage, TransportError
-from hpo_steer.messages import MAX_BYTES, Event
-from hpo_steer.transport.admission import admit_event
+from hpo_steer.limits import tidy
+from hpo_steer.messages import Event
+from hpo_steer.transport.admission import admit_event, corpse
 from hpo_steer.transport.base import Delivery, SteeringIncoming
 from hpo_steer.transport.local_wire import Kind, Wire, WireThread, pack_numbers, unpack_numbers
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from hpo_steer.transport.inbox import Inbox
 
 DEAD_LETTERS = "dead-letters.jsonl"
+DEAD_LETTERS_BYTES = 268_435_456
+"""The file begins anew beyond this; what was in it before is kept beside it, as ``dead-letters.jsonl.old``."""
+MOST_UNSENT = 67_108_864
+"""Bytes that a worker may leave unread before it counts as gone."""
 _ANSWER_S = 5.0
 
 
@@ -62,6 +67,8 @@ class _Worker:
 
 class Exchange(WireThread):
     """The queue of work, the workers, and the way of their events to steering; all in its own thread."""
+
+    most_unsent = MOST_UNSENT
 
     def __init__(
         self, experiment: str, run: str, inbox: Inbox[SteeringIncoming], dead_letters: DeadLetters
@@ -198,23 +205,32 @@ class Exchange(WireThread):
 
 
 class DeadLetters:
-    """Messages that were of no use, one JSON object a line."""
+    """Messages that were of no use, one JSON object a line.
 
-    def __init__(self, folder: Path | None) -> None:
+    Args:
+        folder: where the file is; None: they are dropped.
+        most_bytes: how large the file may grow before it begins anew.
+    """
+
+    def __init__(self, folder: Path | None, most_bytes: int = DEAD_LETTERS_BYTES) -> None:
         self._path = folder / DEAD_LETTERS if folder is not None else None
+        self._most_bytes = most_bytes
         self._file: IO[str] | None = None
 
     def write(self, queue: str, body: bytes, reason: str) -> None:
         """Adds a message; where the disk is full it is lost, as nothing may stop for it."""
         if self._path is None:
             return
-        text = body[:MAX_BYTES].decode(errors="replace")
-        line = json.dumps({"at": time.time(), "queue": queue, "reason": reason, "body": text})
+        text = corpse(body).decode(errors="replace")
+        line = json.dumps({"at": time.time(), "queue": queue, "reason": tidy(reason), "body": text})
         with contextlib.suppress(OSError):
             if self._file is None:
                 self._file = self._path.open("a", encoding="utf-8")
             self._file.write(line + "\n")
             self._file.flush()
+            if self._file.tell() > self._most_bytes:
+                self.close()
+                self._path.replace(self._path.with_name(f"{DEAD_LETTERS}.old"))
 
     def close(self) -> None:
         """Closes the file."""

@@ -19,13 +19,15 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import MalformedMessage
+from hpo_steer.limits import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _log = logging.getLogger(__name__)
 _HEADER = struct.Struct(">IBQ")
-_MAX_FRAME = 64 * 1_048_576
+_MAX_FRAME = 4 * MAX_BYTES
+"""More than any message, so that one that is a little too large is a dead letter, and its sender keeps its wire."""
 _CHUNK = 262_144
 
 
@@ -53,7 +55,13 @@ def pack_numbers(numbers: Iterable[int]) -> bytes:
 
 
 def unpack_numbers(body: bytes) -> tuple[int, ...]:
-    """The inverse of `pack_numbers`."""
+    """The inverse of `pack_numbers`.
+
+    Raises:
+        MalformedMessage: half a number.
+    """
+    if len(body) % 8:
+        raise MalformedMessage(f"a list of numbers of {len(body):,} bytes, which is no multiple of 8")
     return struct.unpack(f">{len(body) // 8}Q", body)
 
 
@@ -70,6 +78,11 @@ class Wire:
     def idle(self) -> bool:
         """Whether everything was handed to the kernel."""
         return not self._outgoing
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return len(self._outgoing)
 
     def put(self, kind: Kind, number: int = 0, body: bytes = b"") -> None:
         """Adds a frame to what `flush` sends."""
@@ -122,7 +135,13 @@ class Wire:
 
 
 class WireThread(ABC):
-    """One thread that serves wires, and runs calls which other threads leave with it, in their order."""
+    """One thread that serves wires, and runs calls which other threads leave with it, in their order.
+
+    Attributes:
+        most_unsent: a wire that leaves more bytes than this unread is ended; None: it may.
+    """
+
+    most_unsent: int | None = None
 
     def __init__(self, name: str) -> None:
         self._selector = selectors.DefaultSelector()
@@ -248,10 +267,14 @@ class WireThread(ABC):
             wire.flush()
         except OSError:
             return  # what the other side still sent is read first, then the end of the wire is seen
+        if self.most_unsent is not None and wire.unsent > self.most_unsent:
+            self.call(self._lose, wire, f"it leaves {wire.unsent:,} bytes unread")
         events = selectors.EVENT_READ if wire.idle else selectors.EVENT_READ | selectors.EVENT_WRITE
         if self._selector.get_key(wire.sock).events != events:
             self._selector.modify(wire.sock, events, wire)
 
     def _lose(self, wire: Wire, reason: str) -> None:
+        if wire.sock.fileno() < 0:
+            return
         self.drop(wire)
         self.on_lost(wire, reason)

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from pika.exceptions import AMQPError
+
 from hpo_steer.errors import MalformedMessage, TransportError
-from hpo_steer.messages import MAX_BYTES, Control, Event, Work
-from hpo_steer.transport.admission import admit_control, admit_event, admit_work, encode
+from hpo_steer.limits import tidy
+from hpo_steer.messages import Control, Event, Work
+from hpo_steer.transport.admission import admit_control, admit_event, admit_work, corpse, encode
 from hpo_steer.transport.base import (
     Confirmed,
     Connected,
@@ -32,6 +35,7 @@ from hpo_steer.transport.rabbitmq_intake import Intake, Tag
 from hpo_steer.transport.rabbitmq_outbox import Care, Outbox, Outgoing
 from hpo_steer.transport.rabbitmq_session import Session
 from hpo_steer.transport.rabbitmq_topology import Topology
+from hpo_steer.transport.rabbitmq_watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,10 +57,21 @@ class _Drained:
 class _End:
     """What both ends share: the session, the outbox, and the dead letters."""
 
-    def __init__(self, settings: BrokerSettings, experiment: str, role: str) -> None:
-        self._topology = Topology(experiment, settings.queue_type)
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        experiment: str,
+        role: str,
+        on_messages: Callable[[Tag, list[bytes], bool], None],
+    ) -> None:
+        self._topology = Topology(experiment, settings.queue_type, makes=role == "steering")
         self._session = Session(settings, f"hpo-steer {role} {experiment}", self._topology, self)
         self._outbox = Outbox(self._on_confirmed, self._session.renew)
+        own = self._topology.events if role == "steering" else self._topology.work
+        self._intake = Intake(own, on_messages)
+        self._watch = Watch(
+            self._session, self._outbox, self._intake, vhost=settings.vhost, bound_s=settings.stall_s
+        )
         self._publishing: Any = None
         self._opened = False
         self._closed = False
@@ -73,6 +88,7 @@ class _End:
             blocked=session.blocked,
             detail=f"{session.url} ({trouble})" if trouble and not session.connected else session.url,
             unconfirmed=self._outbox.unconfirmed,
+            trouble=session.problem or self._watch.trouble,
         )
 
     def on_connected(
@@ -85,11 +101,13 @@ class _End:
         """See `rabbitmq_session.Owner`."""
         self._publishing = publishing
         self._outbox.attach(publishing)
+        self._watch.attach(publishing)
 
     def on_disconnected(self, reason: str) -> None:  # noqa: ARG002
         """See `rabbitmq_session.Owner`."""
         self._publishing = None
         self._outbox.detach()
+        self._watch.detach()
 
     def on_blocked(self, blocked: bool) -> None:
         """See `rabbitmq_session.Owner`."""
@@ -120,10 +138,9 @@ class _End:
 
     def _bury(self, origin: str, body: bytes, reason: str, then: Callable[[], None] | None = None) -> None:
         """Puts a message to the dead letters, and only then takes it from where it was; in the I/O thread."""
-        headers = {"x-reason": reason[:1000], "x-queue": origin}
-        letter = Outgoing(
-            self._topology.dead, origin, body[:MAX_BYTES], care=Care.SESSION, headers=headers, then=then
-        )
+        headers = {"x-reason": tidy(reason), "x-queue": origin}
+        dead = self._topology.dead
+        letter = Outgoing(dead, dead, corpse(body), care=Care.SESSION, headers=headers, then=then)
         self._outbox.add([letter])
 
     def _when_idle(self, idle: threading.Event) -> None:
@@ -162,17 +179,17 @@ class RabbitSteeringEnd(_End, SteeringEnd):
         *,
         on_retry: Callable[[str], None] | None = None,
     ) -> None:
-        super().__init__(settings, experiment, "steering")
+        super().__init__(settings, experiment, "steering", self._on_events)
         self._experiment, self._run, self._on_retry = experiment, run, on_retry
         self._settings = settings
         self._inbox: Inbox[SteeringIncoming | _Drained] = Inbox()
-        self._intake = Intake(self._topology.events, self._on_events)
         self._intake.set_credit(settings.prefetch)
         self._found = 0
         self._to_drain = 0
         self._is_drained = False
         self._waiting: int | None = None
         self._counted_at = 0.0
+        self._counting = False
 
     def open(self) -> None:  # noqa: D102
         self._session.open(self._on_retry)
@@ -181,7 +198,8 @@ class RabbitSteeringEnd(_End, SteeringEnd):
             self._is_drained = True
 
     def publish(self, work: Sequence[Work], bundle: int = 1) -> None:  # noqa: D102
-        self._publish([Outgoing("", self._topology.work, encode(item), bundle=bundle) for item in work])
+        to, queue = self._topology.work_in, self._topology.work
+        self._publish([Outgoing(to, queue, encode(item), bundle=bundle) for item in work])
 
     def receive(self, limit: int = 1000) -> list[SteeringIncoming]:  # noqa: D102
         items = self._inbox.take(limit)
@@ -242,7 +260,7 @@ class RabbitSteeringEnd(_End, SteeringEnd):
     def on_disconnected(self, reason: str) -> None:  # noqa: D102
         super().on_disconnected(reason)
         self._intake.detach()
-        self._waiting = None
+        self._waiting, self._counting = None, False
         self._inbox.put(Disconnected(reason))
 
     def _on_events(self, tag: Tag, bodies: list[bytes], redelivered: bool) -> None:
@@ -270,15 +288,25 @@ class RabbitSteeringEnd(_End, SteeringEnd):
         if self._outbox.on_the_way(self._topology.work):
             # a quorum queue may take a purge before messages that were sent ahead of it
             self._session.call_later(_PURGE_AGAIN_S, partial(self._purge, done))
-        elif self._publishing is not None:
+        elif self._publishing is not None and not self._session.blocked:
             self._publishing.queue_purge(self._topology.work, callback=lambda _frame: done.set())
 
     def _count(self) -> None:
-        def counted(frame: Any) -> None:
-            self._waiting = frame.method.message_count
+        channel = self._publishing
+        if channel is None or self._counting or self._session.blocked:
+            self._waiting = None  # a broker that blocks us, or hangs, leaves questions unanswered
+            return
 
-        if self._publishing is not None:
-            self._publishing.queue_declare(self._topology.work, passive=True, callback=counted)
+        def counted(frame: Any) -> None:
+            if channel is self._publishing:
+                self._counting = False
+                self._waiting = frame.method.message_count + self._outbox.number(self._topology.work)
+
+        try:
+            channel.queue_declare(self._topology.work, passive=True, callback=counted)
+        except AMQPError:
+            return  # the channel is closing
+        self._counting = True
 
 
 class RabbitWorkerEnd(_End, WorkerEnd):
@@ -299,10 +327,9 @@ class RabbitWorkerEnd(_End, WorkerEnd):
         *,
         on_retry: Callable[[str], None] | None = None,
     ) -> None:
-        super().__init__(settings, experiment, "worker")
+        super().__init__(settings, experiment, "worker", self._on_works)
         self._experiment, self._run, self._on_retry = experiment, run, on_retry
         self._inbox: Inbox[WorkerIncoming] = Inbox()
-        self._intake = Intake(self._topology.work, self._on_works)
 
     def open(self) -> None:  # noqa: D102
         self._session.open(self._on_retry)
@@ -316,9 +343,8 @@ class RabbitWorkerEnd(_End, WorkerEnd):
 
     def publish(self, event: Event, token: object | None = None) -> None:  # noqa: D102
         care = Care.FLEETING if token is None else Care.KEPT
-        self._publish(
-            [Outgoing("", self._topology.events, encode(event), care, token, bundle=_EVENTS_BUNDLE)]
-        )
+        to, queue = self._topology.events_in, self._topology.events
+        self._publish([Outgoing(to, queue, encode(event), care, token, bundle=_EVENTS_BUNDLE)])
 
     def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
         self._session.call(self._intake.settle, _tags(deliveries))

@@ -88,7 +88,7 @@ def _refused_user(error: BaseException, settings: BrokerSettings) -> BrokerError
         return BrokerError(
             f'RabbitMQ at {place} refuses user "{settings.user}" the virtual host "{settings.vhost}": '
             f"{text}. To allow it: rabbitmqctl add_vhost {settings.vhost}; "
-            f"{_permit(settings)}"
+            f"{_permit()}"
         )
     return None
 
@@ -106,7 +106,7 @@ def _refused_queue(code: int, text: str, settings: BrokerSettings) -> BrokerErro
     if code == 403:
         return BrokerError(
             f'RabbitMQ at {place} refuses user "{settings.user}" the {what} "{name}": {text}. To allow it: '
-            f"{_permit(settings)}"
+            f"{_permit()}"
         )
     return None
 
@@ -133,9 +133,5 @@ def _root(error: BaseException) -> BaseException:
                 return error
 
 
-def _permit(settings: BrokerSettings) -> str:
-    """The command that gives a user what both ends need: its own queues, and publishing straight to a queue."""
-    return (
-        f"rabbitmqctl set_permissions -p {settings.vhost} {settings.user} "
-        "'^hpo\\.' '^(hpo\\.|amq\\.default$)' '^hpo\\.'"
-    )
+def _permit() -> str:
+    return "hpo-steer permissions --config FILE prints the commands for the users of steering and workers"

@@ -47,6 +47,18 @@ class Intake:
         self._consumer: int | None = None
         self._room = 0  # what the present consumer may still be sent
         self._changing = False
+        self.taken = 0
+        """Deliveries so far."""
+
+    @property
+    def queue(self) -> str:
+        """The queue's name."""
+        return self._queue
+
+    @property
+    def hungry(self) -> bool:
+        """Whether the broker owes us a delivery as soon as there is a message."""
+        return self._channel is not None and (self._changing or self._room > 0)
 
     def attach(self, channel: Any, connection: int) -> None:
         """Consumes through a new channel from now on."""
@@ -164,6 +176,7 @@ class Intake:
 
     def _take(self, number: int, method: Any, bodies: list[bytes]) -> None:
         tag = method.delivery_tag
+        self.taken += 1
         self._in_hand[tag] = number
         self._bundle = self._members[tag] = len(bodies)
         if number == self._consumer:

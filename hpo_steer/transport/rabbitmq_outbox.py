@@ -34,8 +34,8 @@ class Outgoing:
     """A message on its way.
 
     Attributes:
-        exchange: where it goes; empty: straight to the queue `key`.
-        key: routing key.
+        exchange: where it goes.
+        key: the queue that is behind it, as routing key; empty: whoever may be listening.
         body: what goes.
         care: how far it is looked after.
         token: what to report once it is confirmed.
@@ -74,6 +74,7 @@ class Outbox:
         self._in_flight: dict[int, list[Outgoing]] = {}
         self._sequence = 0
         self._lowest = 1
+        self._resting = False
         self._kept = 0
         self._idle: list[threading.Event] = []
 
@@ -82,9 +83,23 @@ class Outbox:
         """Messages that are not safe yet."""
         return len(self._pending) + sum(map(len, list(self._in_flight.values())))
 
+    @property
+    def oldest(self) -> tuple[int, str] | None:
+        """The message that has waited longest for its confirm: its number, and where it went."""
+        for number, items in self._in_flight.items():
+            return number, items[0].key or items[0].exchange
+        return None
+
+    @property
+    def refused(self) -> str | None:
+        """Where the broker takes no messages for a queue's own reasons, if so; the message rests for a while."""
+        pending = self._pending
+        return (pending[0].key or pending[0].exchange) if self._resting and pending else None
+
     def attach(self, channel: Any) -> None:
         """Publishes through a new channel from now on, beginning with what is unconfirmed."""
         self._channel = channel
+        self._resting = False
         self._sequence, self._lowest = 0, 1
         channel.confirm_delivery(self._on_confirm, callback=lambda _frame: None)
         channel.add_on_return_callback(self._on_return)
@@ -104,9 +119,14 @@ class Outbox:
         self._blocked = blocked
         self.flush()
 
+    def again(self) -> None:
+        """Publishes what the broker refused a while ago."""
+        self._resting = False
+        self.flush()
+
     def add(self, items: Iterable[Outgoing]) -> None:
         """Publishes messages, now or as soon as possible."""
-        ready = self._channel is not None and not self._blocked
+        ready = self._channel is not None and not self._blocked and not self._resting
         for item in items:
             if item.care is Care.KEPT:
                 self._kept += 1
@@ -127,6 +147,11 @@ class Outbox:
         self._pending = deque(item for item in self._pending if item.key != key)
         self._tell_idle()
 
+    def number(self, key: str) -> int:
+        """Messages to a queue that are not safe yet."""
+        pending = sum(item.key == key for item in self._pending)
+        return pending + sum(item.key == key for items in self._in_flight.values() for item in items)
+
     def on_the_way(self, key: str) -> bool:
         """Whether messages to a queue were sent and are not confirmed."""
         return any(item.key == key for items in self._in_flight.values() for item in items)
@@ -139,7 +164,7 @@ class Outbox:
     def flush(self) -> None:
         """Publishes what may go."""
         channel = self._channel
-        if channel is None or self._blocked:
+        if channel is None or self._blocked or self._resting:
             return
         pending, in_flight = self._pending, self._in_flight
         while pending and len(in_flight) < _WINDOW:
@@ -157,7 +182,7 @@ class Outbox:
                     item.key,
                     pack([member.body for member in items]),
                     properties,
-                    mandatory=item.care is not Care.FLEETING or not item.exchange,
+                    mandatory=bool(item.key),
                 )
             except AMQPError:
                 return  # the channel is closing: its end is reported elsewhere, and then all goes again
@@ -192,6 +217,7 @@ class Outbox:
         else:
             sent = list(self._in_flight.pop(tag, ()))
         if isinstance(method, pika.spec.Basic.Nack):
+            self._resting = True  # or it would be sent and refused as fast as the network can
             self._pending.extendleft(reversed([item for item in sent if item.care is not Care.FLEETING]))
         else:
             self._confirmed(sent)

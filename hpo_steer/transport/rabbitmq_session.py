@@ -23,6 +23,8 @@ from pika.adapters.select_connection import IOLoop
 
 from hpo_steer.errors import BrokerError
 from hpo_steer.transport.rabbitmq_errors import explain, refusal
+from hpo_steer.transport.rabbitmq_pair import Pair
+from hpo_steer.transport.rabbitmq_topology import QueuesMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +64,11 @@ class _Retrying:
 
     reason: str
     delay_s: float
+    patient: bool
+
+
+class _Renewal(Exception):
+    """We end the connections ourselves, to make them anew."""
 
 
 class Session:
@@ -81,13 +88,15 @@ class Session:
         self.connected = False
         self.blocked: str | None = None
         self.trouble = ""
+        self.refusal: str | None = None
+        self._renewing = False
         self._loop: Any = None
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._woken = False
         self._notes: queue.SimpleQueue[_Opened | _Retrying | BrokerError] = queue.SimpleQueue()
         self._opening = True
-        self._pair: _Pair | None = None
-        self._pairs: list[_Pair] = []  # with those that are still saying goodbye
+        self._pair: Pair | None = None
+        self._pairs: list[Pair] = []  # with those that are still saying goodbye
         self._connections = 0
         self._tries = 0
         self._delay_s = _FIRST_DELAY_S
@@ -96,6 +105,17 @@ class Session:
         self._stopped = False
         self._parameters: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._run, name=f"{name}: RabbitMQ", daemon=True)
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps us from the broker, in a sentence that says how to mend it where that is known.
+
+        None while we connect anew of our own accord.
+        """
+        if self.refusal is not None:
+            return self.refusal
+        apart = bool(self.trouble) and not (self.connected or self._renewing)
+        return f"{self._nobody(self.trouble)}; trying again" if apart else None
 
     @property
     def url(self) -> str:
@@ -118,6 +138,11 @@ class Session:
                         return
                     case BrokerError():
                         raise note  # noqa: TRY301
+                    case _Retrying(patient=True):  # the broker is there; only steering is not
+                        deadline = time.monotonic() + self._settings.connect_timeout_s
+                        if on_retry is not None and note.reason != reason:
+                            on_retry(note.reason)
+                        reason = note.reason
                     case _Retrying():
                         reason = note.reason
                         if on_retry is not None:
@@ -148,7 +173,7 @@ class Session:
     def renew(self, reason: str) -> None:
         """Connects anew; in the I/O thread."""
         if self._pair is not None:
-            self._pair.fail(RuntimeError(reason))
+            self._pair.fail(_Renewal(reason))
 
     def close(self) -> None:
         """Disconnects and ends the thread."""
@@ -226,7 +251,7 @@ class Session:
         if self._stopped:
             return
         self._tries += 1
-        self._pair = _Pair(self, self._parameters, self._topology, self._loop)
+        self._pair = Pair(self, self._parameters, self._topology, self._loop)
         self._pairs = [pair for pair in self._pairs if not pair.closed] + [self._pair]
 
     def on_pair(self, publishing: Any, consuming: Any, events: int) -> None:
@@ -234,11 +259,17 @@ class Session:
         self._connections += 1
         self.connected, self.trouble = True, ""
         self._since = time.monotonic()
+        self._loop.call_later(_STABLE_S, partial(self._prove, self._connections))
         self._owner.on_connected(publishing, consuming, self._connections, events)
         if self._opening:
             consuming.basic_qos(
                 prefetch_count=1, callback=self._on_ready
             )  # answered after all that was asked
+
+    def _prove(self, connection: int) -> None:
+        """A connection that has lasted: what refused the earlier ones is over."""
+        if self.connected and connection == self._connections:
+            self.refusal = None
 
     def _on_ready(self, _frame: Any) -> None:
         if self._opening:
@@ -260,22 +291,25 @@ class Session:
             self._pair = None
         reason = explain(error)
         was_connected, self.connected, self.blocked = self.connected, False, None
-        self.trouble = reason
+        self.trouble, self._renewing = reason, isinstance(error, _Renewal)
         if was_connected:
             self._owner.on_disconnected(reason)
             if time.monotonic() - self._since > _STABLE_S:
                 self._delay_s = _FIRST_DELAY_S
         if self._stopped or self._timer is not None:
             return
-        refused = refusal(error, self._settings) if self._opening else None
-        if refused is not None:
+        refused = refusal(error, self._settings)
+        patient = isinstance(error, QueuesMissing)
+        if refused is not None or patient:
+            self.refusal = reason if refused is None else str(refused)
+        if refused is not None and self._opening:
             self._opening = False
             self._notes.put(refused)
             return
         delay_s = self._delay_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
         if self._opening:
-            self._notes.put(_Retrying(reason, delay_s))
+            self._notes.put(_Retrying(reason, delay_s, patient))
         self._timer = self._loop.call_later(delay_s, self._connect)
 
     def _stop(self) -> None:
@@ -299,94 +333,3 @@ class Session:
             self._loop.call_later(0.05, self._loop.stop)
         else:
             self._loop.call_later(0.005, lambda: self._await_goodbye(deadline))
-
-
-class _Pair:
-    """One try at both connections: tells `on_pair` once, then `on_lost` once, and nothing after `end`."""
-
-    def __init__(
-        self, session: Session, parameters: dict[str, Any], topology: Topology, loop: IOLoop
-    ) -> None:
-        self._session, self._topology = session, topology
-        self._ended = False
-        self._events: int | None = None
-        self._channels: dict[str, Any] = {}
-        self._parameters, self._loop = parameters, loop
-        self._connections: list[Any] = []
-        self._connect("publish")
-
-    @property
-    def closed(self) -> bool:
-        """Whether the broker has said goodbye on both."""
-        return all(connection.is_closed for connection in self._connections)
-
-    def end(self) -> None:
-        """Closes both, and reports nothing any more.
-
-        One that is still opening is closed once it is open, or fails by itself: pika 1.4 stumbles over
-        ending a handshake which fails at that moment.
-        """
-        self._ended = True
-        for connection in self._connections:
-            if connection.is_open:
-                connection.close()
-
-    def abort(self) -> None:
-        """Ends a handshake that the broker does not answer; the last resort."""
-        for connection in self._connections:
-            if not (connection.is_open or connection.is_closing or connection.is_closed):
-                connection.close()
-
-    def fail(self, error: BaseException) -> None:
-        """Closes both, and reports it."""
-        if not self._ended:
-            self.end()
-            self._session.on_lost(error)
-
-    def _connect(self, role: str) -> None:
-        self._connections.append(
-            pika.SelectConnection(
-                self._parameters[role],
-                on_open_callback=partial(self._on_open, role),
-                on_open_error_callback=self._on_closed,
-                on_close_callback=self._on_closed,
-                custom_ioloop=self._loop,
-            )
-        )
-
-    def _on_open(self, role: str, connection: Any) -> None:
-        if self._ended:
-            connection.close()
-            return
-        if role == "publish":
-            self._connect("consume")
-            connection.add_on_connection_blocked_callback(self._on_blocked)
-            connection.add_on_connection_unblocked_callback(lambda _c, _f: self._session.on_blocked(None))
-        connection.channel(on_open_callback=partial(self._on_channel, role))
-
-    def _on_channel(self, role: str, channel: Any) -> None:
-        if self._ended:
-            return
-        self._channels[role] = channel
-        channel.add_on_close_callback(self._on_closed)
-        channel.add_on_cancel_callback(
-            lambda _frame: self.fail(RuntimeError("the broker ended our consumer"))
-        )
-        if role == "publish":
-            self._topology.declare(channel, self._on_declared)
-        self._go_on()
-
-    def _on_declared(self, events: int) -> None:
-        self._events = events
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if not self._ended and self._events is not None and len(self._channels) == 2:
-            self._session.on_pair(self._channels["publish"], self._channels["consume"], self._events)
-
-    def _on_blocked(self, _connection: Any, frame: Any) -> None:
-        if not self._ended:
-            self._session.on_blocked(str(frame.method.reason) or "a resource alarm of the broker")
-
-    def _on_closed(self, _connection_or_channel: Any, error: BaseException) -> None:
-        self.fail(error)

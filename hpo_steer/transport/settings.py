@@ -44,6 +44,8 @@ class BrokerSettings:
         key_file: its key, where that is in a file apart.
         queue_type: ``quorum``, or ``classic`` for brokers that offer no quorum queues.
         prefetch: events that steering holds unsettled at most.
+        stall_s: how long messages may wait in silence, for their confirm or to be handed out, before the
+            connection is made anew.
 
     Raises:
         ConfigError: the URL cannot be understood.
@@ -58,6 +60,7 @@ class BrokerSettings:
     key_file: Path | None = None
     queue_type: str = "quorum"
     prefetch: int = 1000
+    stall_s: float = 30.0
 
     def __post_init__(self) -> None:
         if self.queue_type not in _QUEUE_TYPES:

@@ -12,7 +12,7 @@ import pika
 import pytest
 
 from hpo_steer.errors import BrokerError, ConfigError, MalformedMessage
-from hpo_steer.messages import Result
+from hpo_steer.messages import Work
 from hpo_steer.testing.transport import RUN, Ends, TransportContract, TransportSite, collect
 from hpo_steer.transport import ADDRESS, BrokerSettings, redact, steering_end, worker_end
 from hpo_steer.transport.base import Released, SteeringEnd, WorkerEnd
@@ -154,8 +154,8 @@ class TestLocal(TransportContract):
 @pytest.mark.rabbitmq
 class TestRabbitMQ(TransportContract):
     @pytest.fixture
-    def site(self, rabbitmq: RabbitNode) -> Iterator[RabbitSite]:
-        site = RabbitSite(rabbitmq)
+    def site(self, any_rabbitmq: RabbitNode) -> Iterator[RabbitSite]:
+        site = RabbitSite(any_rabbitmq)
         yield site
         site.close()
 
@@ -208,18 +208,16 @@ def test_a_local_worker_on_its_own_is_told_what_to_do(
 def test_a_message_that_nobody_would_take_is_not_sent(tmp_path: Path) -> None:
     site = LocalSite(tmp_path)
     steering, worker = site.steering(), site.worker()
-    huge = Result(
+    huge = Work(
         experiment="digits",
         run=RUN,
-        worker="w",
-        at=0.0,
         point=1,
         attempt=1,
-        metrics={"m" * 1_100_000: 1.0},
-        started_at=0.0,
-        duration_s=0.0,
+        model="m",
+        iteration=1,
+        params={"x": "m" * 1_100_000},
     )
     with pytest.raises(MalformedMessage, match="belong in files"):
-        worker.publish(huge, token=1)
+        steering.publish([huge])
     worker.close()
     steering.close()

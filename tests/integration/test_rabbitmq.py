@@ -39,16 +39,16 @@ def experiment() -> str:
 
 
 @pytest.fixture
-def steering(rabbitmq: RabbitNode, experiment: str) -> Iterator[SteeringEnd]:
-    end = steering_end(BrokerSettings(rabbitmq.url), experiment, RUN)
+def steering(any_rabbitmq: RabbitNode, experiment: str) -> Iterator[SteeringEnd]:
+    end = steering_end(BrokerSettings(any_rabbitmq.url), experiment, RUN)
     end.open()
     yield end
     end.close()
 
 
 @pytest.fixture
-def worker(rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd) -> Iterator[WorkerEnd]:
-    end = worker_end(BrokerSettings(rabbitmq.url), experiment)
+def worker(any_rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd) -> Iterator[WorkerEnd]:
+    end = worker_end(BrokerSettings(any_rabbitmq.url), experiment)
     end.open()
     yield end
     end.close()
@@ -87,7 +87,7 @@ def free_port() -> int:
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_the_broker_is_killed_in_the_middle(
-    rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
+    any_rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
 ) -> None:
     time.sleep(NEW_QUEUE_S)
     n = 600
@@ -114,12 +114,12 @@ def test_nothing_is_lost_when_the_broker_is_killed_in_the_middle(
         told.update(points(events))
         steering.settle(events)
         if killed_at is None and len(told) > 50:
-            rabbitmq.kill()
+            any_rabbitmq.kill()
             killed_at = time.monotonic()
             steering.publish(work(experiment, *range(n // 2, n)))
         elif killed_at is not None and not restarted and time.monotonic() > killed_at + 1:
             assert not steering.status().connected
-            rabbitmq.start()
+            any_rabbitmq.start()
             restarted = True
     assert disconnected
     assert told == set(range(n))
@@ -128,7 +128,7 @@ def test_nothing_is_lost_when_the_broker_is_killed_in_the_middle(
 
 @pytest.mark.slow
 def test_work_and_events_outlive_a_broker_that_is_killed(
-    rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
+    any_rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
 ) -> None:
     time.sleep(NEW_QUEUE_S)
     steering.publish(work(experiment, 1, 2, 3))
@@ -136,10 +136,10 @@ def test_work_and_events_outlive_a_broker_that_is_killed(
     collect(worker, Confirmed, 1)
     [held] = collect(steering, Delivery, 1)
     eventually(lambda: steering.status().unconfirmed == 0)
-    rabbitmq.kill()
+    any_rabbitmq.kill()
     collect(steering, Disconnected, 1)
     steering.settle([held])  # void: it comes again
-    rabbitmq.start()
+    any_rabbitmq.start()
     connected, again = collect(steering, (Connected, Delivery), 2, within_s=40)
     assert isinstance(connected, Connected)
     assert again.message == held.message
@@ -149,13 +149,13 @@ def test_work_and_events_outlive_a_broker_that_is_killed(
 
 
 def test_a_killed_worker_process_gives_its_work_back(
-    rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
+    any_rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
 ) -> None:
     steering.publish(work(experiment, 1, 2))
     script = f"""
 import select, time
 from hpo_steer.transport import BrokerSettings, worker_end
-end = worker_end(BrokerSettings({rabbitmq.url!r}), {experiment!r})
+end = worker_end(BrokerSettings({any_rabbitmq.url!r}), {experiment!r})
 end.open()
 end.set_credit(2)
 held = []
@@ -188,7 +188,7 @@ def test_no_broker_is_said_after_visible_tries(experiment: str) -> None:
     assert "secret" not in message + "".join(said)
 
 
-def test_a_broker_that_comes_up_late_is_waited_for(rabbitmq: RabbitNode, experiment: str) -> None:
+def test_a_broker_that_comes_up_late_is_waited_for(any_rabbitmq: RabbitNode, experiment: str) -> None:
     port, said = free_port(), list[str]()
 
     def come_up(line: str) -> None:
@@ -203,7 +203,7 @@ def pump(a, b):
 server = socket.create_server(("127.0.0.1", {port}))
 while True:
     a, _ = server.accept()
-    b = socket.create_connection(("127.0.0.1", {rabbitmq.port}))
+    b = socket.create_connection(("127.0.0.1", {any_rabbitmq.port}))
     for pair in ((a, b), (b, a)): threading.Thread(target=pump, args=pair, daemon=True).start()
 """
     processes: list[subprocess.Popen[bytes]] = []
@@ -228,57 +228,65 @@ def test_silence_is_no_broker_either(experiment: str) -> None:
 
 
 def test_a_wrong_password_is_said_at_once(
-    rabbitmq: RabbitNode, experiment: str, caplog: pytest.LogCaptureFixture
+    any_rabbitmq: RabbitNode, experiment: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     began = time.monotonic()
-    settings = BrokerSettings(f"amqp://guest:opensesame@127.0.0.1:{rabbitmq.port}/")
+    settings = BrokerSettings(f"amqp://guest:opensesame@127.0.0.1:{any_rabbitmq.port}/")
     with pytest.raises(BrokerError) as caught:
         worker_end(settings, experiment).open()
     assert time.monotonic() - began < 10
-    assert f'RabbitMQ at 127.0.0.1:{rabbitmq.port} refuses user "guest" (virtual host "/")' in str(
+    assert f'RabbitMQ at 127.0.0.1:{any_rabbitmq.port} refuses user "guest" (virtual host "/")' in str(
         caught.value
     )
     assert "opensesame" not in str(caught.value) + caplog.text + repr(settings) + settings.url
 
 
-def test_a_missing_password_is_said(rabbitmq: RabbitNode, experiment: str) -> None:
+def test_a_missing_password_is_said(any_rabbitmq: RabbitNode, experiment: str) -> None:
     with pytest.raises(BrokerError, match='no password for user "ann"'):
-        worker_end(BrokerSettings(f"amqp://ann@127.0.0.1:{rabbitmq.port}"), experiment).open()
+        worker_end(BrokerSettings(f"amqp://ann@127.0.0.1:{any_rabbitmq.port}"), experiment).open()
 
 
-def test_a_virtual_host_that_is_not_there_is_said(rabbitmq: RabbitNode, experiment: str) -> None:
+def test_a_virtual_host_that_is_not_there_is_said(any_rabbitmq: RabbitNode, experiment: str) -> None:
     with pytest.raises(BrokerError, match=r'the virtual host "nowhere".*add_vhost nowhere'):
-        worker_end(BrokerSettings(rabbitmq.url + "nowhere"), experiment).open()
+        worker_end(BrokerSettings(any_rabbitmq.url + "nowhere"), experiment).open()
 
 
-def test_a_queue_with_other_arguments_is_said(rabbitmq: RabbitNode, experiment: str) -> None:
+def test_a_queue_with_other_arguments_is_said(any_rabbitmq: RabbitNode, experiment: str) -> None:
     name = f"hpo.{experiment}.work"
-    connection = admin(rabbitmq)
+    connection = admin(any_rabbitmq)
     connection.channel().queue_declare(name, durable=True)
     with pytest.raises(
         BrokerError, match=rf'a queue "{name}" that was made with other arguments.*delete_queue'
     ):
-        steering_end(BrokerSettings(rabbitmq.url), experiment, RUN).open()
+        steering_end(BrokerSettings(any_rabbitmq.url), experiment, RUN).open()
     connection.channel().queue_delete(name)
     connection.close()
 
 
-def test_missing_permissions_are_said(rabbitmq: RabbitNode, experiment: str) -> None:
-    rabbitmq.ctl("add_user", "bob", "builder")
+def test_missing_permissions_are_said(any_rabbitmq: RabbitNode, experiment: str) -> None:
+    any_rabbitmq.ctl("add_user", "bob", "builder")
     try:
-        rabbitmq.ctl("set_permissions", "-p", "/", "bob", "^$", "^$", "^$")
-        with pytest.raises(BrokerError, match=r'refuses user "bob" the exchange "hpo\.'):
-            worker_end(BrokerSettings(f"amqp://bob:builder@127.0.0.1:{rabbitmq.port}"), experiment).open()
+        any_rabbitmq.ctl("set_permissions", "-p", "/", "bob", "^$", "^$", "^$")
+        settings = BrokerSettings(f"amqp://bob:builder@127.0.0.1:{any_rabbitmq.port}")
+        with pytest.raises(
+            BrokerError, match=r'refuses user "bob" the exchange "hpo\..*hpo-steer permissions'
+        ):
+            steering_end(settings, experiment, RUN).open()
+        steering = steering_end(BrokerSettings(any_rabbitmq.url), experiment, RUN)
+        steering.open()
+        with pytest.raises(BrokerError, match=r'refuses user "bob" the queue "hpo\..*hpo-steer permissions'):
+            worker_end(settings, experiment).open()
+        steering.close()
     finally:
-        rabbitmq.ctl("delete_user", "bob")
+        any_rabbitmq.ctl("delete_user", "bob")
 
 
-def test_permissions_on_our_names_are_enough(rabbitmq: RabbitNode, experiment: str) -> None:
-    rabbitmq.ctl("add_user", "eve", "pw")
+def test_permissions_on_our_names_are_enough(any_rabbitmq: RabbitNode, experiment: str) -> None:
+    any_rabbitmq.ctl("add_user", "eve", "pw")
     try:
-        rabbitmq.ctl("set_permissions", "-p", "/", "eve", r"^hpo\.", r"^(hpo\.|amq\.default$)", r"^hpo\.")
-        settings = BrokerSettings(f"amqp://eve@127.0.0.1:{rabbitmq.port}", password="pw")
+        any_rabbitmq.ctl("set_permissions", "-p", "/", "eve", r"^hpo\.", r"^(hpo\.|amq\.default$)", r"^hpo\.")
+        settings = BrokerSettings(f"amqp://eve@127.0.0.1:{any_rabbitmq.port}", password="pw")
         steering, worker = steering_end(settings, experiment, RUN), worker_end(settings, experiment)
         steering.open()
         worker.open()
@@ -291,14 +299,14 @@ def test_permissions_on_our_names_are_enough(rabbitmq: RabbitNode, experiment: s
         worker.close()
         steering.close()
     finally:
-        rabbitmq.ctl("delete_user", "eve")
+        any_rabbitmq.ctl("delete_user", "eve")
 
 
 def test_a_memory_alarm_shows_and_results_come_afterwards(
-    rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
+    any_rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
 ) -> None:
-    before = rabbitmq.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
-    rabbitmq.ctl("set_vm_memory_high_watermark", "0.0000001")
+    before = any_rabbitmq.ctl("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
+    any_rabbitmq.ctl("set_vm_memory_high_watermark", "0.0000001")
     try:
         worker.publish(result(experiment, 0), token=0)  # a broker says it to those who publish
         eventually(lambda: worker.status().blocked is not None)
@@ -308,17 +316,17 @@ def test_a_memory_alarm_shows_and_results_come_afterwards(
             worker.publish(result(experiment, n), token=n)
         eventually(lambda: worker.status().unconfirmed == 20)
     finally:
-        rabbitmq.ctl("set_vm_memory_high_watermark", before)
+        any_rabbitmq.ctl("set_vm_memory_high_watermark", before)
     assert {item.message.point for item in collect(steering, Delivery, 20)} == set(range(20))
     eventually(lambda: worker.status().blocked is None and worker.status().unconfirmed == 0)
 
 
 @pytest.mark.parametrize("queue", ["work", "events"])
 def test_a_deleted_queue_is_made_anew(
-    rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd, queue: str
+    any_rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd, queue: str
 ) -> None:
     worker.set_credit(1)
-    connection = admin(rabbitmq)
+    connection = admin(any_rabbitmq)
     connection.channel().queue_delete(f"hpo.{experiment}.{queue}")
     connection.close()
     collect(worker if queue == "work" else steering, Disconnected, 1)
@@ -328,10 +336,12 @@ def test_a_deleted_queue_is_made_anew(
     assert collect(steering, Delivery, 1)[0].message == result(experiment, 1)
 
 
-def test_a_message_without_a_queue_is_sent_again(rabbitmq: RabbitNode, experiment: str) -> None:
-    worker = worker_end(BrokerSettings(rabbitmq.url), experiment)  # no credit: it consumes no queue of these
+def test_a_message_without_a_queue_is_sent_again(any_rabbitmq: RabbitNode, experiment: str) -> None:
+    worker = worker_end(
+        BrokerSettings(any_rabbitmq.url), experiment
+    )  # no credit: it consumes no queue of these
     worker.open()
-    connection = admin(rabbitmq)
+    connection = admin(any_rabbitmq)
     connection.channel().queue_delete(f"hpo.{experiment}.events")
     worker.publish(result(experiment, 1), token="t")
     assert [item.tokens for item in collect(worker, Confirmed, 1)] == [["t"]]
@@ -343,12 +353,12 @@ def test_a_message_without_a_queue_is_sent_again(rabbitmq: RabbitNode, experimen
 
 
 def test_a_connection_that_an_operator_closes_comes_back(
-    rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
+    any_rabbitmq: RabbitNode, experiment: str, steering: SteeringEnd, worker: WorkerEnd
 ) -> None:
     worker.set_credit(3)
     steering.publish(work(experiment, 1))
     collect(worker, Delivery, 1)
-    rabbitmq.ctl("close_all_connections", "for a test")
+    any_rabbitmq.ctl("close_all_connections", "for a test")
     collect(worker, Disconnected, 1)
     connected, again = collect(worker, (Connected, Delivery), 2)
     assert isinstance(connected, Connected)
@@ -356,13 +366,13 @@ def test_a_connection_that_an_operator_closes_comes_back(
     worker.settle([again])
 
 
-def test_a_plain_port_is_no_tls_port(rabbitmq: RabbitNode, experiment: str) -> None:
-    settings = BrokerSettings(f"amqps://guest:guest@127.0.0.1:{rabbitmq.port}", connect_timeout_s=1.5)
+def test_a_plain_port_is_no_tls_port(any_rabbitmq: RabbitNode, experiment: str) -> None:
+    settings = BrokerSettings(f"amqps://guest:guest@127.0.0.1:{any_rabbitmq.port}", connect_timeout_s=1.5)
     with pytest.raises(BrokerError, match=r"TLS failed|connection was lost|connection reset"):
         worker_end(settings, experiment).open()
 
 
-def test_missing_certificates_are_said(rabbitmq: RabbitNode, experiment: str, tmp_path: Any) -> None:
+def test_missing_certificates_are_said(any_rabbitmq: RabbitNode, experiment: str, tmp_path: Any) -> None:
     settings = BrokerSettings("amqps://guest@127.0.0.1", ca_file=tmp_path / "none.pem")
     with pytest.raises(BrokerError, match=r"none\.pem"):
         worker_end(settings, experiment).open()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evaluation.notes import Note
 from evaluation.spool import Spool, SpoolError
 from hpo_steer.messages import Result
 
@@ -34,6 +35,10 @@ def _keep_and_die(root: Path, worker: str) -> None:
     spool.keep(a_result(2))
     (spool.folder / "run-1-3-1.tmp").write_bytes(a_result(3).encoded()[:20])
     (spool.folder / "run-1-4-1.json").write_text('{"type": "result"')
+    log = root / "slot.log"
+    log.write_text("before\nlast words\n")
+    for point in (2, 5):  # the second was still training
+        spool.note(Note("e", "run-1", point, 1, worker, 0, 1.5, str(log), 7))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -63,8 +68,11 @@ def test_the_next_worker_takes_over_what_a_dead_one_left(dead: Path) -> None:
     said: list[str] = []
     spool = Spool(dead, "next", said.append)
     adopted = spool.adopt()
-    assert sorted(result.point for _, result in adopted) == [1, 2]
-    assert len(spool) == 2
+    assert sorted(result.point for _, result in adopted) == [1, 2, 5]
+    lost = next(result for _, result in adopted if result.point == 5)
+    assert lost.failure is not None
+    assert (lost.failure.kind, lost.worker, lost.log) == ("lost", "dead", "last words")
+    assert len(spool) == 3
     assert not (dead / "dead").exists()
     assert sorted(p.name for p in dead.glob("*.damaged")) == [
         "dead-run-1-3-1.tmp.damaged",
@@ -73,8 +81,18 @@ def test_the_next_worker_takes_over_what_a_dead_one_left(dead: Path) -> None:
     assert len(said) == 2
     assert all(line.startswith("warning: ") for line in said)
     spool.close()
-    assert len(list((dead / "next").glob("*.json"))) == 2  # not confirmed, so for the one after
-    assert len(Spool(dead, "after").adopt()) == 2
+    assert len(list((dead / "next").glob("*.json"))) == 3  # not confirmed, so for the one after
+    assert len(Spool(dead, "after").adopt()) == 3
+
+
+def test_a_worker_that_ends_in_order_leaves_no_note(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "w1")
+    spool.note(Note("e", "run-1", 1, 1, "w1", 0, 1.5, "no.log", 0))
+    spool.note(Note("e", "run-1", 2, 1, "w1", 0, 1.5, "no.log", 0))
+    spool.erase("run-1", 2, 1)
+    assert [p.name for p in spool.folder.glob("*.running")] == ["run-1-1-1.running"]
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_live_worker_keeps_its_own(tmp_path: Path) -> None:

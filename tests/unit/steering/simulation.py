@@ -18,7 +18,7 @@ from hpo_steer.transport.base import (
     SteeringIncoming,
     TransportStatus,
 )
-from steering.hosts import InProcessHost, Opening, wait_opened
+from steering.hosts import AlgorithmHost, InProcessHost, Opening, wait_opened
 from steering.loop import SteeringLoop
 from steering.store.base import ModelRecord, RunRecord, Store
 
@@ -29,13 +29,14 @@ RUN = "run-1"
 
 
 class HandClock:
-    """Time that passes only when told."""
+    """Time that passes only when told; `wrong` is how far the wall clock is off."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.wrong = 0.0
 
     def time(self) -> float:
-        return 1.7e9 + self.now
+        return 1.7e9 + self.now + self.wrong
 
     def monotonic(self) -> float:
         return self.now
@@ -122,10 +123,10 @@ class Bench:
         models = [ModelRecord(m.name, i) for i, m in enumerate(self.experiment.models)]
         self.store.create(RunRecord(self.experiment.name, RUN, {}, self.clock.time()), models)
 
-    def loop(self, *, workers_gone: bool = False) -> SteeringLoop:
+    def loop(self, host: AlgorithmHost | None = None, *, workers_gone: bool = False) -> SteeringLoop:
         """A steering process's life begins: loaded from the store, ready to step."""
         self.transport.open()
-        host = InProcessHost()
+        host = host or InProcessHost()
         openings = []
         for number, model in enumerate(self.experiment.models):
             space = self.experiment.space(model)
@@ -151,7 +152,11 @@ class Bench:
             self.clock,
             lambda kind, text: self.notices.append((kind, text)),
         )
-        loop.load(workers_gone=workers_gone)
+        try:
+            loop.load(workers_gone=workers_gone)
+        except BaseException:
+            loop.close()
+            raise
         return loop
 
     def take(self) -> Work:
@@ -169,13 +174,14 @@ class Bench:
         *,
         kind: FailureKind | None = None,
         worker: str = "host-1-a",
+        log: str = "",
     ) -> None:
         """It reports a loss, or a failure of a kind."""
         outcome: dict[str, Any] = (
             {"metrics": {"loss": loss}} if kind is None else {"failure": FailureInfo(kind=kind, message="x")}
         )
         self.transport.events.append(
-            Result(**self._stamp(work, worker), started_at=0.0, duration_s=1.0, **outcome)
+            Result(**self._stamp(work, worker), started_at=0.0, duration_s=1.0, log=log, **outcome)
         )
 
     def beat(self, *running: Work, worker: str = "host-1-a") -> None:

@@ -1,0 +1,1 @@
+"""Faults of every kind against the installed programs, and the books checked afterwards."""
