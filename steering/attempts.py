@@ -85,10 +85,14 @@ class Attempts:
             )
         )
 
-    def unknown(self, event: Started | Report | Result) -> bool:
-        """Whether an event is about an attempt that steering has not sent out."""
+    def unknown(self, event: Started | Report | Result) -> str | None:
+        """Why an event is about nothing that steering has sent out; None if it is about something."""
+        if not self._book.saw(event.point):
+            return f"there is no point {event.point}"
         point = self._book.get(event.point)
-        return point is not None and event.attempt > point.attempt
+        if point is not None and event.attempt > point.attempt:
+            return f"point {event.point} has no attempt {event.attempt}"
+        return None
 
     def renew(self, worker: str, number: int, attempt: int, now: float) -> None:
         """A worker is still busy with an attempt."""
@@ -342,7 +346,9 @@ class Attempts:
             point.due = 0.0
             self._ledger.publish[point.record.id] = point
         else:
-            self._ledger.publish.pop(point.record.id, None)  # where it waits if it was begun before it was sent
+            self._ledger.publish.pop(
+                point.record.id, None
+            )  # where it waits if it was begun before it was sent
             point.due = self._clock.monotonic() + delay_s
             heapq.heappush(self._later, (point.due, point.record.id))
 

@@ -38,6 +38,8 @@ _GATHER_S = 0.02
 _BUNDLE_S = 0.05
 _BUNDLE_MOST = 32
 _READ_AT_ONCE = 1000
+_LAST_WORDS_S = 60.0
+"""How long messages may still come from a process of this machine that has ended."""
 
 
 class SteeringLoop:
@@ -95,6 +97,7 @@ class SteeringLoop:
         self.connected = True
         self._drained = False
         self.began = self._listened = clock.monotonic()
+        self._ended: dict[tuple[str, int] | None, float] = {}
         self._condition: tuple[str | None, str | None] = (None, None)
         self._queue_checked = 0.0
         self._elapsed_before = self._elapsed_written = 0.0
@@ -224,11 +227,8 @@ class SteeringLoop:
 
     def _hear(self, delivery: Delivery[Event], now: float) -> None:
         event = delivery.message
-        if isinstance(event, (Started, Report, Result)) and not self.book.saw(event.point):
-            self._transport.reject(delivery, f"there is no point {event.point}")
-            return
-        if isinstance(event, (Started, Report, Result)) and self.attempts.unknown(event):
-            self._transport.reject(delivery, f"point {event.point} has no attempt {event.attempt}")
+        if isinstance(event, (Started, Report, Result)) and (unknown := self.attempts.unknown(event)):
+            self._transport.reject(delivery, unknown)
             return
         self._ledger.settle.append(delivery)
         if isinstance(event, Bye):
@@ -236,6 +236,9 @@ class SteeringLoop:
             return
         if isinstance(event, Result) and event.failure is not None and event.failure.kind == "lost":
             self.attempts.abandoned(event)  # by its worker's successor: no sign of life of the worker's own
+            return
+        if now - self._ended.get(worker_process(event.worker), -_LAST_WORDS_S) < _LAST_WORDS_S:
+            self._hear_last_words(event, now)
             return
         host, slots = (event.host, event.slots) if isinstance(event, Hello) else (None, None)
         if isinstance(event, Heartbeat):
@@ -258,6 +261,18 @@ class SteeringLoop:
                 faults.reached("steering.result")
         self._searches.run_due()
 
+    def _hear_last_words(self, event: Event, now: float) -> None:
+        """What a process of this machine had said before it ended, as we know already."""
+        match event:
+            case Started():
+                self.attempts.started(event, now)
+                self.attempts.forsake(event.worker, "it has ended")
+            case Report():
+                self.attempts.report(event)
+            case Result():
+                self.attempts.result(event)
+        self._searches.run_due()
+
     def _bye(self, event: Bye) -> None:
         if self.fleet.leave(event.worker):
             self._notify(
@@ -272,6 +287,7 @@ class SteeringLoop:
             Whether it had been heard of before.
         """
         known = False
+        self._ended[host, pid] = self.clock.monotonic()
         for worker in self.fleet.present():
             if worker_process(worker.name) == (host, pid):
                 known = True

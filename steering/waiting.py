@@ -36,7 +36,7 @@ class Watchdog:
     def __init__(self, loop: SteeringLoop, clock: Clock, start: str | None = None) -> None:
         self._loop, self._clock, self._start = loop, clock, start
         self._cause: str | None = None
-        self._since = self._moved = clock.monotonic()
+        self._since = self._moved = self._attended = clock.monotonic()
         self._since_time = clock.time()
         self._stood = (-1, 0, 0)
 
@@ -56,6 +56,8 @@ class Watchdog:
         """
         now = self._clock.monotonic()
         counts = self._loop.counts
+        if self._loop.fleet.present():
+            self._attended = now
         stands = (counts.ended, counts.running, len(self._loop.fleet.present()))
         if stands != self._stood:
             self._stood, self._moved = stands, now
@@ -80,7 +82,7 @@ class Watchdog:
         usual_s = 3 * (loop.attempts.typical_s or 0.0)
         asking = self._asking
         long_ask = asking is not None and now - asking.ask_began > _ASKING_AFTER_S
-        alone = not loop.fleet.present() and now - loop.began > _NO_WORKER_AFTER_S
+        alone = now - self._attended > _NO_WORKER_AFTER_S
         held = counts.running > 0 and idle and not counts.queued and self._held is not None
         yield "disconnected", not status.connected, partial(self._say_disconnected, status)
         yield "trouble", status.trouble is not None, lambda: f"waiting: {status.trouble}"
@@ -155,7 +157,7 @@ class Watchdog:
         experiment = self._loop.experiment.name
         hint = f". Start one: {self._start}" if self._start else "; they are being started"
         queued = plural(self._loop.counts.queued, "point")
-        since = duration(now - max(self._since, self._loop.began) + _NO_WORKER_AFTER_S)
+        since = duration(now - self._attended)
         return f'waiting: {queued} queued, no worker is connected to "{experiment}" ({since}){hint}'
 
     def _say_asking(self, now: float) -> str:

@@ -525,3 +525,18 @@ def test_two_models_are_taken_up_before_either_asks(closing: list[Bench]) -> Non
     loop = b.loop()
     run_all(b, loop)
     assert b.store.counts().done == 12
+
+
+def test_the_last_words_of_a_worker_of_this_machine(closing: list[Bench]) -> None:
+    """Its end is noticed before what it had sent is read: nothing waits for a lease to expire."""
+    b, loop = new(closing)
+    first, second = b.take(), b.take()
+    b.start(first, worker="here-7-a")
+    b.finish(second, loss=0.25, worker="here-7-a")
+    b.beat(first, worker="here-7-a")
+    assert not loop.forsake_process("here", 7, "signal 9")
+    pass_time(b, loop, 2)
+    assert not loop.fleet.present()
+    assert b.transport.work[-1].point == first.point
+    assert b.transport.work[-1].attempt == 2
+    assert loop.counts.done == 1
