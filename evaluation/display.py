@@ -28,7 +28,7 @@ class Display:
         self._out = out or (sys.stderr if quiet else sys.stdout)
         self._live: Live | None = None
         self._shown_at = 0.0
-        self._last_state: tuple[bool, bool] | None = None
+        self._last_state: tuple[bool, bool, str | None, str | None] | None = None
 
     def __enter__(self) -> Display:
         if not self._quiet and self._out.isatty():
@@ -71,7 +71,7 @@ class Display:
                 self._shown_at = now
                 self._live.update(Text(line(now_is), overflow="ellipsis", no_wrap=True), refresh=True)
             return
-        state = (now_is.connected, now_is.draining)
+        state = (now_is.connected, now_is.draining, now_is.blocked, now_is.trouble)
         if not self._quiet and (now - self._shown_at >= _PLAIN_S or state != self._last_state):
             self._shown_at, self._last_state = now, state
             print(line(now_is), file=self._out, flush=True)
@@ -90,6 +90,8 @@ def line(now_is: Snapshot) -> str:
     ]
     if now_is.blocked:
         parts.append(f"the broker is blocked: {now_is.blocked}")
+    if now_is.trouble:
+        parts.append(now_is.trouble)
     if now_is.draining:
         parts.append("draining")
     if not now_is.busy and now_is.connected and not now_is.draining:

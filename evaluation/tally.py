@@ -22,6 +22,7 @@ class Snapshot:
         spooled: results on disk that are not confirmed.
         connected: messages can travel.
         blocked: why the broker takes none at present, if so.
+        trouble: a sentence on what else keeps messages from travelling, and on how to mend it; None: nothing.
         draining: it takes no more points.
     """
 
@@ -33,6 +34,7 @@ class Snapshot:
     spooled: int
     connected: bool
     blocked: str | None
+    trouble: str | None
     draining: bool
 
 

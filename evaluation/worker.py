@@ -8,16 +8,15 @@ import selectors
 import sys
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from evaluation.attempt import AttemptFolder
-from evaluation.notes import Note
 from evaluation.outbox import Key, Outbox, SentResult, key_of
 from evaluation.pace import OVERRUN_S, Pace
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
 from evaluation.signals import ENOUGH, Signals
+from evaluation.slot import SlotAttempt
 from evaluation.tally import Snapshot, Tally
 from hpo_steer import faults
 from hpo_steer.messages import MAX_LOG_CHARS, Cancel, FailureInfo, Stop, Work
@@ -46,49 +45,6 @@ _CONFIRM_S = 10.0
 """How long an ending worker waits until its results are confirmed."""
 _REMEMBERED = 10_000
 _UNKNOWN = -1
-
-
-@dataclass(eq=False)
-class _Attempt:
-    """A point in a slot. It is also the token of its `Started`.
-
-    Attributes:
-        work: the point.
-        slot: where it runs.
-        folder: its folder.
-        delivery: the work in hand, while it is unsettled.
-        leased: `Started` was sent.
-        confirmed: and confirmed.
-        handle: its training; None before that begins.
-        fds: what the loop waits for.
-        began: when its training began (monotonic).
-        started_at: the same by the clock on the wall.
-        asked: the failure it ends with if it heeds steering's stop.
-        kill_by: when it is ended if it does not (monotonic).
-        ending: the failure it ends with, as it is being ended.
-    """
-
-    work: Work
-    slot: int
-    folder: AttemptFolder
-    delivery: Delivery[Work] | None
-    leased: bool = False
-    confirmed: bool = False
-    handle: Handle | None = None
-    fds: tuple[int, ...] = ()
-    began: float = 0.0
-    started_at: float = 0.0
-    asked: FailureInfo | None = None
-    kill_by: float | None = None
-    ending: FailureInfo | None = None
-
-    def judge(self, outcome: Outcome) -> Outcome:
-        """The outcome of one that was stopped: its values count only if it had finished before it noticed."""
-        if self.ending is not None:
-            return Outcome(failure=self.ending)
-        if self.asked is not None and outcome.failure is not None:
-            return Outcome(failure=self.asked)
-        return outcome
 
 
 def _to_stderr(line: str) -> None:
@@ -130,8 +86,8 @@ class Worker:
         self._pace = Pace(settings.slots)
         self._tally = Tally()
         self._free = list(range(settings.slots - 1, -1, -1))
-        self._attempts: dict[Key, _Attempt] = {}
-        self._prepared: dict[Key, _Attempt] = {}
+        self._attempts: dict[Key, SlotAttempt] = {}
+        self._prepared: dict[Key, SlotAttempt] = {}
         self._waiting: deque[Delivery[Work]] = deque()
         self._to_settle: list[Delivery[Work]] = []
         self._cancelled: OrderedDict[tuple[str, int], None] = OrderedDict()
@@ -194,7 +150,7 @@ class Worker:
     def _step(self) -> None:
         until = min(self._beat_at, self._tick_at) if self._attempts or self._show else self._beat_at
         for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
-            if isinstance(key.data, _Attempt):
+            if isinstance(key.data, SlotAttempt):
                 self._look_at(key.data)
             else:
                 key.data()
@@ -279,7 +235,7 @@ class Worker:
         else:
             self._waiting.append(delivery)
 
-    def _attach(self, attempt: _Attempt, delivery: Delivery[Work]) -> None:
+    def _attach(self, attempt: SlotAttempt, delivery: Delivery[Work]) -> None:
         """The broker has sent an attempt again that is here already."""
         if attempt.confirmed or attempt.delivery is not None:
             self._to_settle.append(delivery)
@@ -290,7 +246,7 @@ class Worker:
         if isinstance(token, SentResult):
             if (delivery := self._outbox.confirmed(token)) is not None:
                 self._to_settle.append(delivery)
-        elif isinstance(token, _Attempt) and self._attempts.get(key_of(token.work)) is token:
+        elif isinstance(token, SlotAttempt) and self._attempts.get(key_of(token.work)) is token:
             token.confirmed = True
             faults.reached("worker.leased")
             if token.delivery is not None:
@@ -370,11 +326,11 @@ class Worker:
         elif self._settings.slots == 1 and self._waiting and self._pace.depth > 1:
             self._foresee(self._pace.depth)
 
-    def _prepare(self, delivery: Delivery[Work]) -> _Attempt:
+    def _prepare(self, delivery: Delivery[Work]) -> SlotAttempt:
         work = delivery.message
         self._serial += 1
         name = f"attempt-{work.attempt}-{os.getpid()}-{self._serial}"
-        return _Attempt(work, 0, AttemptFolder(f"{self._settings.points}/{work.point}/{name}"), delivery)
+        return SlotAttempt(work, 0, AttemptFolder(f"{self._settings.points}/{work.point}/{name}"), delivery)
 
     def _foresee(self, depth: int) -> None:
         """Hands the next points to the child beforehand, so that it need not wait for each."""
@@ -387,18 +343,18 @@ class Worker:
             tasks.append(self._task(attempt))
         self._runner.foresee(tasks)
 
-    def _task(self, attempt: _Attempt) -> Task:
+    def _task(self, attempt: SlotAttempt) -> Task:
         work = attempt.work
         return Task(
             work, attempt.slot, attempt.folder, self._settings.logs / f"{work.point}-{work.attempt}.log"
         )
 
-    def _lease(self, attempt: _Attempt) -> None:
+    def _lease(self, attempt: SlotAttempt) -> None:
         attempt.leased = True
         self._outbox.started(attempt.work, attempt.slot, attempt)
         faults.reached("worker.started")
 
-    def _train(self, attempt: _Attempt) -> None:
+    def _train(self, attempt: SlotAttempt) -> None:
         attempt.began, attempt.started_at = time.monotonic(), time.time()
         try:
             attempt.handle = self._runner.start(self._task(attempt))
@@ -407,7 +363,7 @@ class Worker:
             return
         faults.reached("worker.training")
         if attempt.leased:
-            self._note(attempt, attempt.handle)
+            self._outbox.training(attempt.note(self._settings.id, attempt.handle))
         if attempt.handle.ready:
             self._look_at(attempt)
             if self._attempts.get(key_of(attempt.work)) is not attempt:
@@ -416,29 +372,14 @@ class Worker:
         for fd in attempt.fds:
             self._selector.register(fd, selectors.EVENT_READ, attempt)
 
-    def _note(self, attempt: _Attempt, handle: Handle) -> None:
-        work, (log, start) = attempt.work, handle.log
-        note = Note(
-            experiment=work.experiment,
-            run=work.run,
-            point=work.point,
-            attempt=work.attempt,
-            worker=self._settings.id,
-            slot=attempt.slot,
-            started_at=attempt.started_at,
-            log=str(log),
-            log_start=start,
-        )
-        self._outbox.training(note)
-
-    def _look_at(self, attempt: _Attempt) -> None:
+    def _look_at(self, attempt: SlotAttempt) -> None:
         if attempt.handle is None or self._attempts.get(key_of(attempt.work)) is not attempt:
             return
         outcome = attempt.handle.poll(time.monotonic())
         if outcome is not None:
             self._finish(attempt, attempt.judge(outcome))
 
-    def _finish(self, attempt: _Attempt, outcome: Outcome) -> None:
+    def _finish(self, attempt: SlotAttempt, outcome: Outcome) -> None:
         """Frees the slot and sends the result."""
         work, failure, handle = attempt.work, outcome.failure, attempt.handle
         duration_s = time.monotonic() - attempt.began if attempt.began else 0.0
@@ -469,7 +410,7 @@ class Worker:
         if attempt.leased:
             self._outbox.trained(work)
 
-    def _drop(self, attempt: _Attempt) -> None:
+    def _drop(self, attempt: SlotAttempt) -> None:
         """Frees an attempt's slot."""
         for fd in attempt.fds:
             self._selector.unregister(fd)
@@ -477,7 +418,7 @@ class Worker:
         del self._attempts[key_of(attempt.work)]
         self._free.append(attempt.slot)
 
-    def _pass_on_reports(self, attempt: _Attempt) -> None:
+    def _pass_on_reports(self, attempt: SlotAttempt) -> None:
         had = attempt.folder.bad_reports
         for line in attempt.folder.new_reports():
             self._outbox.report(attempt.work, line)
@@ -499,13 +440,13 @@ class Worker:
         if self._show is not None:
             self._show(self.snapshot(now))
 
-    def _watch(self, attempt: _Attempt, handle: Handle, now: float) -> None:
+    def _watch(self, attempt: SlotAttempt, handle: Handle, now: float) -> None:
         """Sees to an attempt's limits of time."""
         timeout_s = attempt.work.timeout_s
         running_s = now - attempt.began
         if running_s > OVERRUN_S and not attempt.leased:
             self._lease(attempt)
-            self._note(attempt, handle)
+            self._outbox.training(attempt.note(self._settings.id, handle))
             self._pace.overran()
             self._give_back_waiting()
         if attempt.ending is None:
@@ -548,6 +489,7 @@ class Worker:
             spooled=self._outbox.spooled,
             connected=status.connected,
             blocked=status.blocked,
+            trouble=status.trouble,
             draining=self._signals.number > 0,
         )
 
