@@ -98,10 +98,11 @@ def _from_config(
 ) -> Assignment:
     from evaluation.launch import Assignment, default_work_dir
     from hpo_steer.config import load_config
-    from hpo_steer.config.schema import Broker
-    from hpo_steer.config.secrets import broker_settings
+    from hpo_steer.config.secrets import broker_settings, cautions
     from hpo_steer.errors import ConfigError
 
+    if given["broker"] is not None:
+        overrides = [*overrides, f"broker.url={given['broker']}"]
     loaded = load_config(config, overrides)
     goals = loaded.experiment
     for name in ("experiment", "function", "command"):
@@ -110,8 +111,6 @@ def _from_config(
     evaluation = goals.evaluation
     changes = {name: given[name] for name in ("slots", "python") if given[name] is not None}
     broker = goals.broker
-    if given["broker"] is not None:
-        broker = broker.model_copy(update={"url": Broker(url=given["broker"]).url})
     local = os.environ.get(LOCAL)
     if broker.local and not local:
         raise ConfigError(
@@ -132,6 +131,7 @@ def _from_config(
         run=os.environ.get(RUN),
         address=local,
         parent=int(os.environ[PARENT]) if PARENT in os.environ else None,
+        cautions=() if PARENT in os.environ else cautions(broker, None, loaded.folder),
     )
 
 
@@ -142,7 +142,7 @@ def _from_options(
 
     from evaluation.launch import Assignment, default_work_dir
     from hpo_steer.config.schema import NAME, Broker, Evaluation
-    from hpo_steer.config.secrets import broker_settings
+    from hpo_steer.config.secrets import broker_settings, cautions
     from hpo_steer.errors import ConfigError
 
     if given["broker"] is None or given["experiment"] is None:
@@ -179,6 +179,7 @@ def _from_options(
         broker=broker_settings(broker, Path.cwd()),
         folder=Path.cwd(),
         work_dir=_own(work_dir, name) or default_work_dir(name),
+        cautions=cautions(broker, None, Path.cwd()),
     )
 
 
@@ -204,6 +205,8 @@ def _work(assignment: Assignment) -> int:
             assignment.parameters,
             lambda text: display.say(f"warning: {text}"),
         )
+        for text in assignment.cautions:
+            display.say(f"warning: {text}")
         display.say(_heading(assignment))
         worker, warden = make_worker(
             assignment,
@@ -229,5 +232,7 @@ def _heading(assignment: Assignment) -> str:
 
 
 def _error(text: str, code: int) -> int:
-    print(f"error: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the program's own words
+    from hpo_steer.limits import harmless
+
+    print(f"error: {harmless(text)}", file=sys.stderr, flush=True)  # noqa: T201 - the program's own words
     return code

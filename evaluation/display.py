@@ -6,6 +6,8 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING
 
+from hpo_steer.limits import harmless
+
 if TYPE_CHECKING:
     from rich.live import Live
 
@@ -54,6 +56,7 @@ class Display:
         """Shows a line that stays."""
         if self._quiet and not line.startswith(("warning:", "error:")):
             return
+        line = harmless(line)
         if self._live is not None:
             from rich.text import Text
 
@@ -69,12 +72,14 @@ class Display:
                 from rich.text import Text
 
                 self._shown_at = now
-                self._live.update(Text(line(now_is), overflow="ellipsis", no_wrap=True), refresh=True)
+                self._live.update(
+                    Text(harmless(line(now_is)), overflow="ellipsis", no_wrap=True), refresh=True
+                )
             return
         state = (now_is.connected, now_is.draining, now_is.blocked, now_is.trouble)
         if not self._quiet and (now - self._shown_at >= _PLAIN_S or state != self._last_state):
             self._shown_at, self._last_state = now, state
-            print(line(now_is), file=self._out, flush=True)
+            print(harmless(line(now_is)), file=self._out, flush=True)
 
 
 def line(now_is: Snapshot) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Assignment:
         run: id of the run, if known.
         address: the local steering's socket, if that has started us.
         parent: the steering process that has started us, if one has.
+        cautions: what to warn of.
     """
 
     experiment: str
@@ -58,6 +60,7 @@ class Assignment:
     run: str | None = None
     address: str | None = None
     parent: int | None = None
+    cautions: Sequence[str] = ()
 
 
 def default_work_dir(experiment: str) -> Path:
@@ -96,8 +99,11 @@ def make_worker(
     """
     work_dir, evaluation = assignment.work_dir, assignment.evaluation
     try:
-        for name in ("points", "logs", "spool"):
-            (work_dir / name).mkdir(parents=True, exist_ok=True)
+        work_dir.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (work_dir, *(work_dir / name for name in ("points", "logs", "spool"))):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if work_dir.stat().st_mode & 0o077:
+            say(f"warning: others can look into {work_dir}: chmod 700 {shlex.quote(str(work_dir))}")
     except OSError as exc:
         raise ConfigError("", f"cannot write to {work_dir}: {exc.strerror}. Another --work-dir?") from None
     host, worker = worker_id()

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from evaluation.spool import Spool
     from hpo_steer.transport.base import Delivery, WorkerEnd
 
+_BROUGHT_S = 10.0
+"""Not for ever: should that value get lost on its way, the point is evaluated anew."""
+
 Key: TypeAlias = tuple[str, int, int]
 """Run, point and attempt."""
 
@@ -81,6 +84,7 @@ class Outbox:
         self._transport, self._spool, self._settings, self._say = transport, spool, settings, say
         self.run = settings.run or ANY_RUN
         self._sent: dict[Key, SentResult] = {}
+        self._brought: dict[tuple[str, int], float] = {}
 
     def __len__(self) -> int:
         """Results that are not confirmed."""
@@ -156,7 +160,13 @@ class Outbox:
     def adopt(self) -> None:
         """Sends what dead workers have left in the spool."""
         for path, result in self._spool.adopt():
+            if result.metrics is not None:
+                self._brought[result.run, result.point] = time.monotonic()
             self._send(result, SentResult(key_of(result), spooled=path))
+
+    def has_brought(self, work: Work) -> bool:
+        """Whether a value of the point was found in the spool just now: it needs no training any more."""
+        return time.monotonic() - self._brought.get((work.run, work.point), -_BROUGHT_S) < _BROUGHT_S
 
     def confirmed(self, sent: SentResult) -> Delivery[Work] | None:
         """A result is safe.

@@ -221,7 +221,7 @@ class Worker:
     def _on_work(self, delivery: Delivery[Work]) -> None:
         work = delivery.message
         self._outbox.run = work.run
-        if (work.run, work.point) in self._cancelled:
+        if (work.run, work.point) in self._cancelled or self._outbox.has_brought(work):
             self._to_settle.append(delivery)
         elif (attempt := self._attempts.get(key_of(work))) is not None:
             self._attach(attempt, delivery)

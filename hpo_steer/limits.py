@@ -75,3 +75,17 @@ def tidy(reason: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def harmless(text: str) -> str:
+    r"""A text as a terminal may show it: lines stay lines, and all other control characters are spelt out.
+
+    What a training, a worker or a broker has written must not move the cursor of whoever reads it, nor set the title
+    of his window.
+
+    >>> print(harmless("\x1b]0;gone\x07"))
+    \x1b]0;gone\x07
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

@@ -17,6 +17,7 @@ import json
 import math
 import operator
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
 
 from hpo_steer.errors import Stopped
@@ -48,9 +49,10 @@ class RunningPoint(NamedTuple):
 
 
 class _Memory:
-    """What this process remembers: it has been stopped, and its folder where it runs outside any attempt."""
+    """What this process remembers: that it was stopped, that reports failed, its folder outside any attempt."""
 
     stopped_in: Optional[str] = None
+    unreported = False
     by_hand: Optional[Path] = None
 
 
@@ -72,7 +74,12 @@ def report(step: int, **metrics: Any) -> None:
     line = _line(step, metrics)
     if not folder:
         return
-    _append(folder, line)
+    try:
+        _append(folder, line)
+    except OSError as exc:  # a full disk: the training is worth more than what it reports
+        if not _Memory.unreported:
+            _Memory.unreported = True
+            print(f"hpo-steer: reports cannot be written: {exc}", file=sys.stderr)  # noqa: T201
     try:
         with open(os.path.join(folder, STOP), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - called often
             reason = file.read()

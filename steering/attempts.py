@@ -105,10 +105,13 @@ class Attempts:
         elif point.state == "running":
             if point.worker == worker:
                 point.heard = now
+                self._decline(point)
+            else:
+                point.claimant = point.claimant or (worker, 0)
         elif not point.due:  # its `started` was lost
-            self._lease(point, attempt, worker, 0, now)
+            self._lease(point, attempt, worker, 0)
 
-    def started(self, event: Started, now: float) -> None:
+    def started(self, event: Started) -> None:
         """A worker takes the lease of an attempt, if that is to be had."""
         point = self._book.get(event.point)
         if point is None:
@@ -120,18 +123,21 @@ class Attempts:
             return
         if point.state == "running":
             if point.worker != event.worker:
-                self.stop(event.point, event.attempt, event.worker, "another worker has this attempt")
+                point.claimant = (event.worker, event.slot)
             return
-        self._lease(point, event.attempt, event.worker, event.slot, now)
+        self._lease(point, event.attempt, event.worker, event.slot)
 
-    def _lease(self, point: LivePoint, attempt: int, worker: str, slot: int, now: float) -> None:
+    def _decline(self, point: LivePoint) -> None:
+        """Stops the second worker that has an attempt, as the first is alive."""
+        if point.claimant is not None:
+            self.stop(point.record.id, point.attempt, point.claimant[0], "another worker has this attempt")
+            point.claimant = None
+
+    def _lease(self, point: LivePoint, attempt: int, worker: str, slot: int) -> None:
         point.attempts = attempt
-        point.worker, point.slot = worker, slot
-        point.started_at, point.started, point.heard = self._clock.time(), now, now
         self._book.run(point)
         self._ledger.count(queued=-1, running=1)
-        row = AttemptRecord(point.record.id, attempt, worker, slot, point.started_at)
-        self._ledger.add(lambda tx: tx.start_attempt(row))
+        self._hand_on(point, worker, slot)
 
     def report(self, event: Report) -> None:
         """An intermediate metric."""
@@ -151,6 +157,8 @@ class Attempts:
         elsewhere = point.state == "running" and event.worker != point.worker
         if isinstance(outcome, Failure) and (elsewhere or not current):  # a value is welcome from anybody
             self.dropped += 1
+            if point.claimant is not None and point.claimant[0] == event.worker:
+                point.claimant = None
             return
         self._measure(event.duration_s)
         if point.state == "queued":
@@ -190,6 +198,7 @@ class Attempts:
         """Writes the attempt's row; returns when it began, by our clock."""
         ended_at = self._clock.time()
         started_at = point.started_at if current and point.started_at else ended_at - event.duration_s
+        ended_at = max(ended_at, started_at)  # the clock may have been set back meanwhile
         row = AttemptRecord(
             event.point,
             event.attempt,
@@ -237,6 +246,8 @@ class Attempts:
             orderly: it has said goodbye; then no trial of its points is to blame.
         """
         for point in self._book.running():
+            if point.claimant is not None and point.claimant[0] == worker:
+                point.claimant = None
             if point.worker == worker:
                 self.lose(point, why, blame=not orderly)
 
@@ -252,7 +263,14 @@ class Attempts:
             quietly: say nothing.
             log: the last lines of the attempt's log, where they are known.
         """
-        now = self._clock.time()
+        if point.claimant is not None:
+            self._notify(
+                "lost", f"point {point.record.id} lost its worker ({why}); another one has it already"
+            )
+            (worker, slot), point.claimant = point.claimant, None
+            self._hand_on(point, worker, slot)
+            return
+        now = max(self._clock.time(), point.started_at or 0.0)
         row = AttemptRecord(
             point.record.id,
             point.attempts,
@@ -281,6 +299,14 @@ class Attempts:
         if not quietly:
             self._notify("lost", f"point {point.record.id} lost its worker ({why}); it goes out again")
         self._requeue(point, self._delay_s(point.lost - 1))
+
+    def _hand_on(self, point: LivePoint, worker: str, slot: int) -> None:
+        """A second worker that trains the same attempt gets the lease."""
+        now = self._clock.monotonic()
+        point.worker, point.slot = worker, slot
+        point.started_at, point.started, point.heard = self._clock.time(), now, now
+        row = AttemptRecord(point.record.id, point.attempts, worker, slot, point.started_at)
+        self._ledger.add(lambda tx: tx.start_attempt(row))
 
     def _set_aside(self, point: LivePoint, why: str, log: str) -> None:
         message = (

@@ -32,6 +32,8 @@ class LivePoint:
         published: when it last went to the work queue, by the monotonic clock; 0: it is not there.
         due: when it goes there, by the monotonic clock, if it has to wait for its next attempt; else 0.
         vanished: how often it was gone from there.
+        claimant: a second worker (and its slot) that has the same attempt: it takes the lease over if the first
+            is gone, and is stopped if that is heard of.
         followers: later points with the same parameters, which take over what becomes of this one.
         follows: the point whose outcome this one awaits.
     """
@@ -49,6 +51,7 @@ class LivePoint:
     published: float = 0.0
     due: float = 0.0
     vanished: int = 0
+    claimant: tuple[str, int] | None = None
     followers: list[LivePoint] = field(default_factory=list)
     follows: int | None = None
 
@@ -115,13 +118,18 @@ class Book:
 
     def requeue(self, point: LivePoint) -> None:
         """The lease is gone, the point waits again."""
-        point.state, point.worker, point.started_at = "queued", None, None
+        point.state, point.worker, point.started_at, point.claimant = "queued", None, None, None
         self._running.pop(point.record.id, None)
 
     def remove(self, point: LivePoint) -> None:
         """The point has ended."""
         del self._live[point.record.id]
         self._running.pop(point.record.id, None)
+
+    @property
+    def any_running(self) -> bool:
+        """Whether any point has a lease."""
+        return bool(self._running)
 
     def running(self) -> list[LivePoint]:
         """Points with a lease."""

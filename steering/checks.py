@@ -164,7 +164,7 @@ def _check_writable(folder: Path) -> None:
 
 def _broker(config: LoadedConfig) -> str:
     from hpo_steer.config.secrets import broker_settings
-    from hpo_steer.transport import worker_end
+    from hpo_steer.transport.rabbitmq_probe import try_broker
 
     broker = config.experiment.broker
     if broker.local:
@@ -175,7 +175,5 @@ def _broker(config: LoadedConfig) -> str:
         return "local: none is needed"
     settings = broker_settings(broker, config.folder)
     settings = replace(settings, connect_timeout_s=min(settings.connect_timeout_s, _BROKER_PATIENCE_S))
-    end = worker_end(settings, config.experiment.name)
-    end.open()
-    end.close()
+    try_broker(settings, config.experiment.name)
     return f"{settings.url} answers and lets us in"

@@ -12,6 +12,7 @@ import typer
 
 from hpo_steer import faults
 from hpo_steer.errors import HpoSteerError, UserError
+from hpo_steer.limits import harmless
 
 OK, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -119,7 +120,7 @@ def fail(error: BaseException) -> int:
     Returns:
         The exit code that goes with it.
     """
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {harmless(str(error))}\n")
     return WRONG_INPUT if isinstance(error, UserError) else FAILED
 
 

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo_steer.algorithm import Observation, Point, Step
+from hpo_steer.config.secrets import without_secrets
 from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, MalformedMessage, UserError
 from hpo_steer.guests import Guest
 from hpo_steer.jsonlines import (
@@ -231,6 +232,7 @@ class ProcessHost(AlgorithmHost):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
+                env=without_secrets(os.environ),
                 start_new_session=True,
             )
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._write, self._read)]

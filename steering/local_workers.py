@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hpo_steer
+from hpo_steer.config.secrets import BROKER_PASSWORD, without_secrets
 from hpo_steer.errors import HpoSteerError
+from hpo_steer.transport.settings import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +66,7 @@ class LocalWorkers:
         program = Path(hpo_steer.__file__).parent.parent / "evaluation" / "__main__.py"
         self._command = [sys.executable, "-P", str(program), "--config", str(config.resolve())]
         for text in overrides:
-            self._command += ["--set", text]
+            self._command += ["--set", conceal(text)]  # anybody sees a command line
         self._environment = dict(environment)
         self._folder = folder
         self._count = count
@@ -80,7 +82,7 @@ class LocalWorkers:
 
     def _spawn(self, index: int) -> _Seat:
         environment = {
-            **os.environ,
+            **without_secrets(os.environ, keep=(BROKER_PASSWORD,)),
             **self._environment,
             "HPO_STEER_RUN_FOLDER": str(self._folder.resolve()),
             "HPO_STEER_PARENT": str(os.getpid()),

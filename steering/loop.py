@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpo_steer import faults
-from hpo_steer.messages import Bye, Event, Heartbeat, Hello, Report, Result, Started, Work
+from hpo_steer.messages import Bye, Cancel, Event, Heartbeat, Hello, Report, Result, Started, Work
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
 from steering.attempts import Attempts
 from steering.book import Book, LivePoint, worker_process
@@ -96,7 +96,7 @@ class SteeringLoop:
         )
         self.connected = True
         self._drained = False
-        self.began = self._listened = clock.monotonic()
+        self.began = self._listened = self._spoke = self._confirmed = clock.monotonic()
         self._ended: dict[tuple[str, int] | None, float] = {}
         self._condition: tuple[str | None, str | None] = (None, None)
         self._queue_checked = 0.0
@@ -238,7 +238,7 @@ class SteeringLoop:
             self.attempts.abandoned(event)  # by its worker's successor: no sign of life of the worker's own
             return
         if now - self._ended.get(worker_process(event.worker), -_LAST_WORDS_S) < _LAST_WORDS_S:
-            self._hear_last_words(event, now)
+            self._hear_last_words(event)
             return
         host, slots = (event.host, event.slots) if isinstance(event, Hello) else (None, None)
         if isinstance(event, Heartbeat):
@@ -252,7 +252,7 @@ class SteeringLoop:
                 for point, attempt in dict(event.running).items():
                     self.attempts.renew(event.worker, point, attempt, now)
             case Started():
-                self.attempts.started(event, now)
+                self.attempts.started(event)
             case Report():
                 self.attempts.report(event)
             case Result():
@@ -261,11 +261,11 @@ class SteeringLoop:
                 faults.reached("steering.result")
         self._searches.run_due()
 
-    def _hear_last_words(self, event: Event, now: float) -> None:
+    def _hear_last_words(self, event: Event) -> None:
         """What a process of this machine had said before it ended, as we know already."""
         match event:
             case Started():
-                self.attempts.started(event, now)
+                self.attempts.started(event)
                 self.attempts.forsake(event.worker, "it has ended")
             case Report():
                 self.attempts.report(event)
@@ -314,6 +314,9 @@ class SteeringLoop:
         absent_s, self._listened = now - self._listened, now
         if absent_s > self._rules.heartbeat_s:
             self._renew_all(now)  # this process stood still, or was busy: heartbeats are waiting unread
+        if not self._vouched(now):
+            self._renew_all(now)
+            return
         if not self.connected or behind:
             return
         if not self._drained:  # until then nothing is published either: it may have been begun or done
@@ -330,9 +333,23 @@ class SteeringLoop:
                 self.attempts.lose(point, f"no heartbeat for {self._rules.lease_s:g} s")
         self._mind_queue(now)
 
+    def _vouched(self, now: float) -> bool:
+        """Whether heartbeats would have come through of late.
+
+        A broker that blocks its publishers says so only to those that publish. So steering sends workers a word
+        from time to time, and trusts their silence only while its own words are confirmed.
+        """
+        status = self._transport.status()
+        if self.book.any_running and now - self._spoke >= self._rules.heartbeat_s:
+            self._spoke = now
+            self._transport.control(Cancel(experiment=self.experiment.name, run=self._run, points=[]))
+        elif not (status.blocked or status.unconfirmed):
+            self._confirmed = now
+        return not status.blocked and now - self._confirmed <= 2 * self._rules.heartbeat_s
+
     def _mind_queue(self, now: float) -> None:
         """Sends points out again that were published, are not in the queue, and no worker has begun."""
-        if now - self._queue_checked < _QUEUE_EVERY_S:
+        if now - self._queue_checked < min(_QUEUE_EVERY_S, self._rules.lease_s):
             return
         self._queue_checked = now
         status = self._transport.status()

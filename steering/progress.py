@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from hpo_steer.limits import harmless
 from steering.words import duration, number, plural
 
 if TYPE_CHECKING:
@@ -237,14 +238,14 @@ class PlainProgress(Progress):
         self._cause: str | None = None
 
     def _say(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(harmless(text) + "\n")
         sys.stdout.flush()
         self._said = time.monotonic()
 
     def notify(self, kind: str, text: str) -> None:
         """Prints what happened."""
         if kind == "warning":
-            sys.stderr.write(f"warning: {text}\n")
+            sys.stderr.write(f"warning: {harmless(text)}\n")
             sys.stderr.flush()
         elif kind in self._SHOWN and not self._quiet:
             self._say(text)
@@ -302,6 +303,7 @@ class LiveProgress(Progress):
         from rich.text import Text
 
         if kind in self._SHOWN:
+            text = harmless(text)
             style = {"warning": "yellow", "failed": "yellow", "lost": "yellow", "broker": "yellow"}.get(
                 kind, ""
             )

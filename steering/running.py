@@ -8,7 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.config import load_config
+from hpo_steer.config.secrets import cautions
 from hpo_steer.errors import UserError
+from hpo_steer.limits import harmless
 from steering.progress import expected, failures, make_progress
 from steering.session import Session, run_path
 from steering.words import duration, number, params, plural
@@ -39,6 +41,8 @@ def run_experiment(
     config = load_config(path, overrides)
     progress = make_progress(quiet=quiet or as_json)
     _warn(config.experiment, progress)
+    for text in cautions(config.experiment.broker, config.experiment.store, config.folder):
+        progress.notify("warning", text)
     if fresh and not yes:
         _confirm_fresh(run_path(config.experiment), in_database=config.experiment.store.url is not None)
     signals = _Signals(progress)
@@ -246,4 +250,4 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
     elif summary["done"]:
         then = [f"hpo-steer plot {name}", f"hpo-steer best {name} --json"]
         lines.append("next: " + " · ".join(then + ([summary["report"]] if summary.get("report") else [])))
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(harmless("\n".join(lines)) + "\n")

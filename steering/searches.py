@@ -333,7 +333,7 @@ class Searches:
             forgiven=point.forgiven,
             worker=worker,
             started_at=started_at,
-            ended_at=self._clock.time(),
+            ended_at=max(self._clock.time(), started_at or 0.0),
             duration_s=duration_s,
             told=tuned.search.told + 1,
             duplicate_of=duplicate_of,

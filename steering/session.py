@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpo_steer.config.secrets import broker_settings, store_password
+from hpo_steer.config.secrets import broker_settings, inherited, store_password
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import ConfigError
 from hpo_steer.registry import entry
@@ -165,7 +165,11 @@ class Session:
                 experiment.evaluation.workers,
                 config.path,
                 overrides,
-                {**transport.worker_environment, "HPO_STEER_RUN": run},
+                {
+                    **transport.worker_environment,
+                    **inherited(experiment.broker, config.folder),
+                    "HPO_STEER_RUN": run,
+                },
                 folder.path,
             )
         except BaseException:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from hpo_steer.config.schema import Experiment
 from hpo_steer.config.source import Source, _Loader
 from hpo_steer.errors import ConfigError, UnknownAlgorithm, nearest
+from hpo_steer.transport.settings import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,7 +69,7 @@ def _blame(key: str, overrides: Iterable[str]) -> str | None:
         if key and (
             key == changed or key.startswith((f"{changed}.", f"{changed}[")) or changed.startswith(f"{key}.")
         ):
-            return f"--set {text}"
+            return f"--set {conceal(text)}"
     return None
 
 
@@ -118,7 +119,9 @@ _SHORT_FORMS = {"broker": "url", "store": "folder", "algorithm": "name"}
 def _override(data: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError("", f"--set takes KEY=VALUE, as in --set steering.max_points=50, got {text!r}")
+        raise ConfigError(
+            "", f"--set takes KEY=VALUE, as in --set steering.max_points=50, got {conceal(text)!r}"
+        )
     parts = key.strip().split(".")
     target = data
     short = data.get(parts[0])
@@ -129,7 +132,7 @@ def _override(data: dict[str, Any], text: str) -> None:
         if inner is None:
             inner = target[part] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(key, f'--set cannot reach into it: "{part}" holds {inner!r}')
+            raise ConfigError(key, f'--set cannot reach into it: "{part}" holds {conceal(repr(inner))}')
         target = inner
     try:
         target[parts[-1]] = yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader

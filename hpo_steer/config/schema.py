@@ -12,6 +12,7 @@ from hpo_steer.errors import ConfigError
 from hpo_steer.messages import check_params
 from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.space import SearchSpace
+from hpo_steer.transport.settings import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -213,7 +214,7 @@ class Broker(Section):
     @classmethod
     def _known(cls, value: str) -> str:
         if value != "local" and not re.match(r"amqps?://[^/]", value):
-            raise ValueError(f"is local, amqp://user@host/vhost or amqps://…, got {value!r}")
+            raise ValueError(f"is local, amqp://user@host/vhost or amqps://…, got {conceal(value)!r}")
         return value
 
     @property
@@ -239,7 +240,7 @@ class Store(Section):
     @classmethod
     def _known(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith("postgresql://"):
-            raise ValueError(f"is a folder or postgresql://user@host/database, got {value!r}")
+            raise ValueError(f"is a folder or postgresql://user@host/database, got {conceal(value)!r}")
         return value
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpo_steer.config.payload import check_payload, payload_file
 from hpo_steer.config.schema import Evaluation
+from hpo_steer.config.secrets import without_secrets
 from hpo_steer.errors import ConfigError, nearest
 
 INPUT, OUTPUT = "input", "output"
@@ -92,7 +93,7 @@ def _probe(python: Path, module: str, folder: Path, evaluation: Evaluation) -> t
         done = subprocess.run(
             [str(python), "-c", _PROBE, module, str(folder)],
             cwd=folder,
-            env={**os.environ, **evaluation.env},
+            env={**without_secrets(os.environ), **evaluation.env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

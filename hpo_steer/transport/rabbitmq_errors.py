@@ -16,6 +16,8 @@ from hpo_steer.errors import BrokerError
 if TYPE_CHECKING:
     from hpo_steer.transport.settings import BrokerSettings
 
+_ALERT = re.compile(r"\[SSL: \w*?ALERT_(\w+)\]")
+"""What the broker says against our certificate, in the text of OpenSSL's error; with TLS 1.3 after the handshake."""
 _REPLY = re.compile(r"ConnectionClosedByBroker: \((\d+)\) (['\"])(.*)\2", re.DOTALL)
 
 
@@ -55,7 +57,15 @@ def refusal(error: BaseException, settings: BrokerSettings) -> BrokerError | Non
     """The error to give up with, where trying again is of no use; None where it may be."""
     error = _root(error)
     place = f"{settings.host}:{settings.port}"
+    alert = _ALERT.search(str(error))
+    if alert is not None:
+        return _refused_certificate(alert[1].replace("_", " ").lower(), settings)
     match error:
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
+            return BrokerError(
+                f"what answers at {place} speaks no TLS: use RabbitMQ's TLS port (5671 unless it was given another), "
+                "or amqp:// for a connection that is not encrypted"
+            )
         case ssl.SSLCertVerificationError():
             return BrokerError(
                 f"RabbitMQ at {place}: {explain(error)}. For an authority of your own set broker.ca_file to "
@@ -70,6 +80,19 @@ def refusal(error: BaseException, settings: BrokerSettings) -> BrokerError | Non
         ):
             return _refused_user(error, settings)
     return None
+
+
+def _refused_certificate(alert: str, settings: BrokerSettings) -> BrokerError:
+    place = f"{settings.host}:{settings.port}"
+    if settings.cert_file is None:
+        return BrokerError(
+            f"RabbitMQ at {place} asks for a certificate of ours ({alert}): set broker.cert_file and "
+            "broker.key_file"
+        )
+    return BrokerError(
+        f"RabbitMQ at {place} refuses our certificate {settings.cert_file} ({alert}): it must be valid today, and "
+        "signed by an authority that the broker trusts"
+    )
 
 
 def _refused_user(error: BaseException, settings: BrokerSettings) -> BrokerError | None:

@@ -148,7 +148,8 @@ class Pair:
     def _on_channel_closed(self, channel: Any, error: BaseException) -> None:
         """A worker that finds no queues makes them in another channel; if it may not, it says so."""
         code = error.reply_code if isinstance(error, ChannelClosedByBroker) else 0
-        if self._events is None and not self._topology.makes and channel is self._channels.get("publish"):
+        declaring = self._events is None and channel is self._channels.get("publish")
+        if declaring and not self._topology.makes:
             if self._looks and code == _NOT_FOUND and not self._ended:
                 channel.connection.channel(on_open_callback=partial(self._on_channel, "publish"))
                 return

@@ -116,7 +116,7 @@ user() {
         return
     fi
     [ -s "$1.password" ] || head -c 24 /dev/urandom | base64 >"$1.password"
-    rabbitmqctl -q add_user "$1" <"$1.password" >/dev/null
+    rabbitmqctl add_user "$1" <"$1.password" >/dev/null  # with an option more, 4.0 does not read it
     printf 'user %s: the password is in %s\\n' "$1" "$PWD/$1.password"
 }
 """

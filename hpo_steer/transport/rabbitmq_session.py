@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import queue
 import random
-import ssl
 import threading
 import time
 from collections import deque
@@ -25,6 +24,7 @@ from hpo_steer.errors import BrokerError
 from hpo_steer.transport.rabbitmq_errors import explain, refusal
 from hpo_steer.transport.rabbitmq_pair import Pair
 from hpo_steer.transport.rabbitmq_topology import QueuesMissing
+from hpo_steer.transport.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,7 +205,7 @@ class Session:
         parameters.socket_timeout = _CONNECT_S
         parameters.stack_timeout = _HANDSHAKE_S
         if settings.tls:
-            parameters.ssl_options = pika.SSLOptions(self._tls(), settings.host)
+            parameters.ssl_options = pika.SSLOptions(client_context(settings), settings.host)
         return parameters
 
     def _password(self) -> str:
@@ -218,17 +218,6 @@ class Session:
             f'no password for user "{settings.user}" of RabbitMQ at {settings.host}:{settings.port}: set it '
             "in the environment variable or the file that the config names"
         )
-
-    def _tls(self) -> ssl.SSLContext:
-        settings = self._settings
-        try:
-            context = ssl.create_default_context(cafile=settings.ca_file)
-            if settings.cert_file is not None:
-                context.load_cert_chain(settings.cert_file, settings.key_file)
-        except (OSError, ssl.SSLError) as exc:
-            files = ", ".join(str(f) for f in (settings.ca_file, settings.cert_file, settings.key_file) if f)
-            raise BrokerError(f"cannot read the certificates for {settings.host} ({files}): {exc}") from exc
-        return context
 
     def _run(self) -> None:
         while not self._stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 _SCHEMES = {"amqp": 5672, "amqps": 5671}
 _QUEUE_TYPES = ("quorum", "classic")
+_WITH_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 
 
 def redact(url: str) -> str:
@@ -26,6 +28,15 @@ def redact(url: str) -> str:
         return urlunsplit(_without_password(urlsplit(url)))
     except ValueError:
         return "(a broker URL that cannot be read)"
+
+
+def conceal(text: str) -> str:
+    """A text without the passwords of the URLs in it, for people's eyes and for command lines.
+
+    >>> conceal("store=postgresql://ann:secret@db.example/hpo")
+    'store=postgresql://ann@db.example/hpo'
+    """
+    return _WITH_PASSWORD.sub(r"\1@", text)
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class BrokerSettings:
             connection is made anew.
 
     Raises:
-        ConfigError: the URL cannot be understood.
+        ConfigError: the URL cannot be understood, or the files do not go with it.
     """
 
     url: str = LOCAL
@@ -71,6 +82,17 @@ class BrokerSettings:
         if self.password is None and parts.password is not None:
             object.__setattr__(self, "password", unquote(parts.password))
         object.__setattr__(self, "url", urlunsplit(_without_password(parts)))
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """A certificate that would not be used must not look as if it were."""
+        for name in ("ca_file", "cert_file", "key_file"):
+            if getattr(self, name) is not None and not self.tls:
+                raise ConfigError(f"broker.{name}", f'is for amqps, but the URL is "{self.url}"')
+        if self.key_file is not None and self.cert_file is None:
+            raise ConfigError(
+                "broker.key_file", "goes with the certificate whose key it is: broker.cert_file"
+            )
 
     @property
     def local(self) -> bool:

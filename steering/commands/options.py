@@ -1,11 +1,14 @@
 """The arguments that commands share, and how they answer."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from hpo_steer.limits import harmless
 
 RUN_HELP = "Name of the run, or its folder. [default: the only run there is]"
 
@@ -21,18 +24,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME", help="Only this model.")]
 
 RUNS = Path("runs")
+_CONTROLS = re.compile(r"[\x7f-\x9f]")
+"""Control characters that JSON may hold as they are, and terminals obey."""
 
 
 def say(text: str) -> None:
     """Prints a line."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(harmless(text) + "\n")
 
 
 def say_json(answer: Any) -> None:
     """Prints an answer for programs; numbers that JSON lacks become null."""
     from steering.run_view import finite
 
-    sys.stdout.write(json.dumps(finite(answer), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(finite(answer), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def show_table(heads: list[str], rows: list[list[str]], *, right: tuple[int, ...] = ()) -> None:
@@ -51,9 +57,9 @@ def show_table(heads: list[str], rows: list[list[str]], *, right: tuple[int, ...
 
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
         for i, head in enumerate(heads):
-            table.add_column(Text(head), justify="right" if i in right else "left", overflow="fold")
+            table.add_column(Text(harmless(head)), justify="right" if i in right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(harmless(cell)) for cell in row))
         Console(highlight=False).print(table)
         return
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]

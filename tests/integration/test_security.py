@@ -6,6 +6,7 @@ import subprocess
 import threading
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,10 @@ def publish(exchange: str, key: str = "") -> Callable[[Any], object]:
     return lambda channel: channel.basic_publish(exchange, key, b"{}")
 
 
+def _call(method: str, name: str, channel: Any) -> object:
+    return getattr(channel, method)(name)
+
+
 def forbidden_to_workers(own: Topology, other: Topology) -> dict[str, Callable[[Any], object]]:
     mine = f"{own.control}.{uuid.uuid4().hex}"
     dead = {"x-queue-type": "quorum", "x-max-length-bytes": DEAD_LETTERS_BYTES}
@@ -157,11 +162,11 @@ def forbidden_to_workers(own: Topology, other: Topology) -> dict[str, Callable[[
         ),
     }
     for queue in (own.events, own.dead, other.work):
-        actions[f"purge {queue}"] = lambda c, q=queue: c.queue_purge(q)
+        actions[f"purge {queue}"] = partial(_call, "queue_purge", queue)
     for queue in (own.work, own.events, own.dead, other.work):
-        actions[f"delete {queue}"] = lambda c, q=queue: c.queue_delete(q)
+        actions[f"delete {queue}"] = partial(_call, "queue_delete", queue)
     for exchange in own.exchanges:
-        actions[f"delete exchange {exchange}"] = lambda c, e=exchange: c.exchange_delete(e)
+        actions[f"delete exchange {exchange}"] = partial(_call, "exchange_delete", exchange)
     return actions
 
 

@@ -53,14 +53,11 @@ class Authority:
         made = Certificate(base.with_suffix(".pem"), base.with_suffix(".key"))
         request, settings = base.with_suffix(".csr"), base.with_suffix(".ext")
         settings.write_text(extensions)
-        _openssl(
-            "req", "-new", *_KEY, "-keyout", str(made.key), "-out", str(request), "-subj", f"/CN={name}"
-        )
+        _openssl("req", "-new", *_KEY, "-keyout", str(made.key), "-out", str(request), "-subj", f"/CN={name}")
         _openssl(
             *("x509", "-req", "-in", str(request), "-out", str(made.cert), "-extfile", str(settings)),
             *("-CA", str(self.own.cert), "-CAkey", str(self.own.key), "-CAcreateserial", "-days", str(days)),
         )
-        made.key.chmod(0o644)  # the broker's own user reads it; it is worth nothing
         return made
 
 

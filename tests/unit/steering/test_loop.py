@@ -226,9 +226,34 @@ def test_a_second_worker_with_the_same_attempt_is_stopped(closing: list[Bench]) 
     b.start(work, worker="host-1-a")
     b.start(work, worker="host-2-b")
     loop.step(0)
+    assert not b.transport.controls  # the first may have died before it acknowledged the work
+    b.beat(work, worker="host-2-b")
+    b.beat(work, worker="host-1-a")
+    loop.step(0)
     (stop,) = b.transport.controls
     assert isinstance(stop, Stop)
     assert stop.worker == "host-2-b"
+
+
+def test_a_second_worker_with_the_same_attempt_goes_on_if_the_first_is_gone(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work, worker="host-1-a")
+    loop.step(0)
+    b.start(work, worker="host-2-b")
+    loop.step(0)
+    loop.forsake_process("host", 1, "signal 9")
+    loop.step(0)
+    (record,) = b.store.points(ids=[work.point])
+    assert (record.state, record.attempts, record.lost) == ("running", 1, 0)
+    assert [a.worker for a in b.store.attempts(work.point)] == ["host-2-b"]
+    assert not b.transport.controls
+    for _ in range(4):
+        b.beat(work, worker="host-2-b")
+        pass_time(b, loop, 30)
+    b.finish(work, loss=0.5, worker="host-2-b")
+    loop.step(0)
+    assert loop.counts.done == 1
 
 
 def test_a_result_without_the_objective_is_an_error_that_says_so(closing: list[Bench]) -> None:

@@ -1,0 +1,203 @@
+"""What happens to a broker happens to nobody's results."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pika
+import pytest
+
+from tests.acceptance.faults.arena import Arena
+from tests.acceptance.program import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.acceptance.faults.books import Audit
+    from tests.servers.rabbitmq import RabbitNode
+
+pytestmark = pytest.mark.rabbitmq
+
+LONG = bool(os.environ.get("HPO_STEER_LONG_FAULTS"))
+"""Whether faults last as long as they do in real life."""
+AWAY_S = 60.0 if LONG else 1.0
+PATIENT = {"evaluation": {"lease_s": 30.0}}
+"""A lease that outlasts the pauses between tries to connect, as the default does."""
+
+
+def said(arena: Arena) -> str:
+    """What steering has written."""
+    assert arena.steering is not None
+    return arena.steering.log.read_text()
+
+
+def await_trained(arena: Arena, count: int) -> None:
+    """Waits until so many trainings have ended."""
+    arena.wait_for(lambda: arena.trained() >= count, f"{count} trainings")
+
+
+def assert_nothing_repeated(audit: Audit, story: str) -> None:
+    """Everything is there, and nothing was trained twice."""
+    assert not audit.wrong, audit.text() + story
+    assert audit.repeated == 0, audit.text() + story
+
+
+@pytest.fixture
+def alarms(rabbitmq: RabbitNode) -> Iterator[RabbitNode]:
+    """The node; its alarms are off in the end."""
+    try:
+        yield rabbitmq
+    finally:
+        rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
+        rabbitmq.ctl("set_disk_free_limit", "50MB")
+
+
+@contextmanager
+def locked_out(node: RabbitNode) -> Iterator[None]:
+    """The user may do nothing at the broker."""
+    node.ctl("set_permissions", "guest", "^$", "^$", "^$")
+    try:
+        yield
+    finally:
+        node.ctl("set_permissions", "guest", ".*", ".*", ".*")
+
+
+def test_a_broker_that_is_away_and_one_that_is_killed(tmp_path: Path, rabbitmq: RabbitNode) -> None:
+    """Trainings go on, results wait on the workers' disks, and nothing is repeated."""
+    with Arena(
+        tmp_path, name="away", broker=rabbitmq, points=10, training_s=(0.8, 1.2), settings=PATIENT
+    ) as arena:
+        arena.start()
+        await_trained(arena, 2)
+        rabbitmq.stop()
+        try:
+            arena.wait_for(lambda: len(arena.spooled()) == 2, "two results on the workers' disks")
+            time.sleep(AWAY_S)
+        finally:
+            rabbitmq.start()
+        assert "waiting: no connection to the broker" in said(arena)
+        await_trained(arena, arena.trained() + 2)
+        rabbitmq.kill()
+        rabbitmq.start()
+        assert_nothing_repeated(arena.finish(stall_s=60.0), said(arena))
+        arena.remove_queues()
+
+
+def test_queues_that_are_purged_or_deleted(tmp_path: Path, rabbitmq: RabbitNode) -> None:
+    """Points that were in no worker's hands go out again, and queues are made anew.
+
+    A confirmed result is the broker's. Whoever empties its queue destroys it; then its point is trained again.
+    """
+
+    def arena_of(name: str, points: int = 8) -> Arena:
+        return Arena(
+            tmp_path / name, name=name, broker=rabbitmq, workers=1, points=points, training_s=(0.4, 0.6)
+        )
+
+    with ExitStack() as stack:
+        purged, deleted, deaf = (
+            stack.enter_context(arena_of(name)) for name in ("purged", "deleted", "deaf")
+        )
+        robbed = stack.enter_context(arena_of("robbed", points=4))
+        for arena in (robbed, purged, deleted, deaf):
+            arena.start()
+        await_trained(robbed, 1)
+        assert robbed.steering is not None
+        robbed.steering.stop(signal.SIGKILL)
+        await_trained(purged, 2)
+        rabbitmq.ctl("purge_queue", "hpo.purged.work")
+        await_trained(deleted, 2)
+        rabbitmq.ctl("delete_queue", "hpo.deleted.work")
+        await_trained(deaf, 2)
+        rabbitmq.ctl("delete_queue", "hpo.deaf.events")
+
+        robbed.wait_for(lambda: robbed.trained() == 4 and not robbed.spooled(), "all results in the queue")
+        rabbitmq.ctl("purge_queue", "hpo.robbed.events")
+        robbed.note(0, "robbed of their results", time.monotonic() - 60.0, kind="all")
+        robbed.start_steering()
+
+        for arena in (purged, deleted, deaf):
+            assert_nothing_repeated(arena.finish(stall_s=60.0), arena.story())
+        audit = robbed.finish(stall_s=60.0)
+        assert not audit.wrong, audit.text()
+        assert 1 <= audit.repeated <= 4
+        assert "vanished from the work queue" in said(purged)
+        assert "the broker ended our consumer" in said(deaf)
+        for arena in (robbed, purged, deleted, deaf):
+            arena.remove_queues()
+
+
+def test_alarms_hold_results_up_and_repeat_nothing(tmp_path: Path, alarms: RabbitNode) -> None:
+    """A broker short of memory or disk takes no results, and hears no heartbeats."""
+    with Arena(tmp_path, name="alarm", broker=alarms, points=12, training_s=(0.8, 1.0)) as arena:
+        arena.start()
+        for on, off in (
+            (("set_vm_memory_high_watermark", "0.00001"), ("set_vm_memory_high_watermark", "0.4")),
+            (("set_disk_free_limit", "900000000MB"), ("set_disk_free_limit", "50MB")),
+        ):
+            await_trained(arena, arena.trained() + 2)
+            alarms.ctl(*on)
+            arena.wait_for(lambda: len(arena.spooled()) == 2, "two results on the workers' disks")
+            time.sleep(4.0)
+            assert len(arena.spooled()) == 2
+            alarms.ctl(*off)
+        assert said(arena).count("waiting: RabbitMQ blocks publishers") == 2
+        assert_nothing_repeated(arena.finish(), said(arena))
+        arena.remove_queues()
+
+
+def test_connections_closed_permissions_gone_and_messages_held_too_long(
+    tmp_path: Path, rabbitmq: RabbitNode
+) -> None:
+    """An operator closes connections and takes permissions away; the broker calls in what is held unsettled."""
+    timeout = "application:set_env(rabbit, {}, {})."
+    rabbitmq.ctl("eval", timeout.format("consumer_timeout", 1000))
+    rabbitmq.ctl("eval", timeout.format("channel_tick_interval", 500))
+    try:
+        with Arena(
+            tmp_path, name="closed", broker=rabbitmq, points=12, training_s=(2.0, 2.2), settings=PATIENT
+        ) as arena:
+            arena.start()
+            await_trained(arena, 2)
+            assert "PRECONDITION" not in said(arena)  # a training of two seconds holds nothing unsettled
+            for _ in range(3):
+                rabbitmq.ctl("close_all_connections", "of the tests")
+            with locked_out(rabbitmq):
+                rabbitmq.ctl("close_all_connections", "of the tests")
+                time.sleep(60.0 if LONG else 5.0)
+                assert "refused" in said(arena).lower(), said(arena)
+            await_trained(arena, arena.trained() + 2)
+            sleeper = arena.pause("steering")
+            assert sleeper is not None
+            time.sleep(4.0)
+            os.kill(sleeper, signal.SIGCONT)
+            assert_nothing_repeated(arena.finish(stall_s=60.0), said(arena))
+            arena.remove_queues()
+    finally:
+        rabbitmq.ctl("eval", timeout.format("consumer_timeout", 1_800_000))
+        rabbitmq.ctl("eval", timeout.format("channel_tick_interval", 60_000))
+
+
+def test_a_queue_of_other_arguments_is_left_as_it_is(tmp_path: Path, rabbitmq: RabbitNode) -> None:
+    """One sentence, nothing begun, and somebody's messages stay."""
+    url = f"amqp://guest@127.0.0.1:{rabbitmq.port}/"
+    project = Project(tmp_path, name="taken", broker=url, evaluation={"workers": 0})
+    connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
+    try:
+        channel = connection.channel()
+        channel.queue_declare("hpo.taken.work", durable=True, arguments={"x-max-length": 5})
+        channel.basic_publish("", "hpo.taken.work", b"somebody's")
+        out, err = project.steer(code=2, env={"HPO_STEER_BROKER_PASSWORD": "guest"})
+        assert err.count("\n") == 1, err
+        assert "hpo.taken.work" in err
+        assert not (tmp_path / "runs" / "taken" / "run.json").exists(), out
+        assert channel.basic_get("hpo.taken.work", auto_ack=True)[2] == b"somebody's"
+        for queue in ("work", "events", "dead"):
+            channel.queue_delete(f"hpo.taken.{queue}")
+    finally:
+        connection.close()
