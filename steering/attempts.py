@@ -372,9 +372,7 @@ class Attempts:
             point.due = 0.0
             self._ledger.publish[point.record.id] = point
         else:
-            self._ledger.publish.pop(
-                point.record.id, None
-            )  # where it waits if it was begun before it was sent
+            self._ledger.publish.pop(point.record.id, None)  # a session that has just begun would send it now
             point.due = self._clock.monotonic() + delay_s
             heapq.heappush(self._later, (point.due, point.record.id))
 

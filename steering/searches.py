@@ -383,7 +383,8 @@ class Searches:
             How many it were; None if an algorithm is choosing points at this moment, so that it must wait.
         """
         self._ledger.commit()
-        failed = [p for p in self._ledger.store.points(ids=points) if p.state == "failed"]
+        known = self._ledger.store.points(ids=points)
+        failed = [p for p in known if p.failure is not None and p.failure.kind != "cancelled"]
         concerned = {record.model: self.models[record.model] for record in failed}
         if any(tuned.search.asking for tuned in concerned.values()):
             return None
