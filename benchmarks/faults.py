@@ -29,6 +29,7 @@ from benchmarks.measuring import median, postgresql, show
 from tests.acceptance.faults.arena import Stuck
 from tests.acceptance.faults.books import Audit
 from tests.acceptance.faults.chaos import Chaos, Schedule
+from tests.acceptance.faults.operator import Operator
 from tests.servers.rabbitmq import RabbitNode
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Round:
         audit: the books; None if it stalled.
         story: of a failure.
         short: whether work was settled with its result.
+        typed: how often the command was typed that the programs print for a queue without a leader.
     """
 
     number: int
@@ -63,6 +65,7 @@ class Round:
     audit: Audit | None
     story: str = ""
     short: bool = False
+    typed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -104,16 +107,18 @@ def run_round(
     schedule = Schedule.draw(seed)
     begin = time.monotonic()
     arena = schedule.arena(folder, broker, database, points=points)
-    chaos = Chaos(arena, schedule, database)
+    chaos, operator = Chaos(arena, schedule, database), Operator(arena)
     found, story = None, ""
     with arena:
         try:
             arena.start()
             chaos.start()
+            operator.start()
             try:
                 arena.wait_for_end(stall_s=STALL_S, timeout_s=ROUND_S)
             finally:
                 chaos.stop()
+                operator.stop()
             found = arena.close_books()
             if found.wrong or found.unexplained:
                 story = f"{found.text()}\n{arena.story()}"
@@ -123,7 +128,9 @@ def run_round(
         kills.update(f"armed {fault.partition(':')[0]}" for fault in arena.fired())
         seconds = time.monotonic() - begin
     arena.remove_queues()
-    return Round(number, seed, schedule.describe(), kills, seconds, found, story, schedule.short)
+    return Round(
+        number, seed, schedule.describe(), kills, seconds, found, story, schedule.short, operator.typed
+    )
 
 
 def lane(
@@ -208,6 +215,7 @@ def figures(rounds: list[Round], seed: int, version: str, *, missing: int) -> di
         "repeated_without_a_death": sum(without_need.values()),
         "repeated_without_a_death_by_mode": without_need,
         "repeated_work_s": round(sum(a.repeated_s for a in audits), 2),
+        "mended_by_the_command_that_was_printed": sum(one.typed for one in rounds),
         "stalls": missing - len(audits),
         "otherwise_wrong": sum(not one.ok for one in rounds if one.audit and not one.audit.lost),
         "median_round_s": round(median([one.seconds for one in rounds]), 1) if rounds else None,

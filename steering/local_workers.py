@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import hpo_steer
 from hpo_steer.config.secrets import BROKER_PASSWORD, without_secrets
 from hpo_steer.errors import HpoSteerError
-from hpo_steer.transport.settings import conceal
+from hpo_steer.transport.settings import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +66,7 @@ class LocalWorkers:
         program = Path(hpo_steer.__file__).parent.parent / "evaluation" / "__main__.py"
         self._command = [sys.executable, "-P", str(program), "--config", str(config.resolve())]
         for text in overrides:
-            self._command += ["--set", conceal(text)]  # anybody sees a command line
+            self._command += ["--set", without_passwords(text)]  # anybody sees a command line
         self._environment = dict(environment)
         self._folder = folder
         self._count = count

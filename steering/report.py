@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import os
-from html import escape
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from hpo_steer.limits import harmless
 from steering.words import duration, number, params, plural
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def write_report(view: RunView, folder: Path) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def escape(text: str) -> str:
+    """Text as a page may hold it: nothing in it is markup, or a control character."""
+    return html.escape(harmless(text))
 
 
 def page(view: RunView) -> str:

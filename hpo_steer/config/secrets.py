@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hpo_steer.config.schema import Broker, Store
 from hpo_steer.errors import ConfigError
 from hpo_steer.transport import BrokerSettings
-from hpo_steer.transport.settings import conceal
+from hpo_steer.transport.settings import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -56,7 +56,7 @@ def cautions(broker: Broker, store: Store | None, folder: Path) -> list[str]:
     for name, url, section, variable in sections:
         if url is None or "://" not in url:
             continue
-        if url != conceal(url):
+        if url != without_passwords(url):
             found.append(
                 f"{name}.url holds a password, which whoever can read the config or the list of processes can see: "
                 f"put it in a file of its own ({name}.password_file) or in {variable}"

@@ -115,7 +115,7 @@ user() {
         printf 'user %s is there already, and keeps the password\\n' "$1"
         return
     fi
-    [ -s "$1.password" ] || head -c 24 /dev/urandom | base64 >"$1.password"
+    [ -s "$1.password" ] || od -A n -t x1 -N 16 /dev/urandom | tr -d ' \\n' >"$1.password"
     rabbitmqctl add_user "$1" <"$1.password" >/dev/null  # with an option more, 4.0 does not read it
     printf 'user %s: the password is in %s\\n' "$1" "$PWD/$1.password"
 }

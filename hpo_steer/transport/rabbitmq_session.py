@@ -246,6 +246,8 @@ class Session:
     def on_pair(self, publishing: Any, consuming: Any, events: int) -> None:
         """Both channels stand; in the I/O thread."""
         self._connections += 1
+        if self.refusal == self.trouble:  # what we waited for is there
+            self.refusal = None
         self.connected, self.trouble = True, ""
         self._since = time.monotonic()
         self._loop.call_later(_STABLE_S, partial(self._prove, self._connections))

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 LOCAL = "local"
 _SCHEMES = {"amqp": 5672, "amqps": 5671}
 _QUEUE_TYPES = ("quorum", "classic")
-_WITH_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+_LIKE_A_PASSWORD = re.compile(r"(://[^/\s:@]*):\S*@")
 
 
 def redact(url: str) -> str:
@@ -31,12 +32,21 @@ def redact(url: str) -> str:
 
 
 def conceal(text: str) -> str:
-    """A text without the passwords of the URLs in it, for people's eyes and for command lines.
+    """A text without the passwords of the URLs in it, for people's eyes; even of URLs that cannot be read.
 
-    >>> conceal("store=postgresql://ann:secret@db.example/hpo")
+    >>> conceal("store=postgresql://ann:a/b@db.example/hpo")
     'store=postgresql://ann@db.example/hpo'
     """
-    return _WITH_PASSWORD.sub(r"\1@", text)
+    return _LIKE_A_PASSWORD.sub(r"\1@", text)
+
+
+def without_passwords(text: str) -> str:
+    """A text with URLs that mean the same, but for their passwords.
+
+    >>> without_passwords("broker=amqp://ann:secret@broker.example:5672/a@b")
+    'broker=amqp://ann@broker.example:5672/a@b'
+    """
+    return _PASSWORD.sub(r"\1@", text)
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ class BrokerSettings:
 
 
 def _split(url: str) -> SplitResult:
-    shown = redact(url)
+    shown = conceal(redact(url))
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -84,6 +84,7 @@ class RabbitSite(TransportSite):
         self._letters: list[tuple[str, bytes]] = []
         self._connection = pika.BlockingConnection(pika.URLParameters(node.url))
         self._channel = self._connection.channel()
+        self._channel.confirm_delivery()  # what is injected is in the queue before anything else is sent
 
     def steering(self, run: str = RUN) -> SteeringEnd:
         end = steering_end(self.settings, self.experiment, run)
@@ -115,7 +116,7 @@ class RabbitSite(TransportSite):
     def close(self) -> None:
         for name in ("work", "events", "dead"):
             self._channel.queue_delete(f"hpo.{self.experiment}.{name}")
-        for name in ("control", "dead"):
+        for name in ("work.in", "events.in", "control", "dead"):
             self._channel.exchange_delete(f"hpo.{self.experiment}.{name}")
         self._connection.close()
 

@@ -42,7 +42,7 @@ from tests.acceptance.faults.processes import (
 from tests.acceptance.program import EVALUATE, STEER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from steering.store.base import PointRecord, Store
     from tests.servers.postgresql import PostgresqlServer
@@ -105,6 +105,7 @@ class Arena:
         self.points, self._count = points, workers
         self._by_steering = by_steering or broker is None
         self.journal = folder / "journal"
+        self._hold = folder / "hold"
         self.tokens = folder / "tokens"
         self.tokens.mkdir()
         self.faults = tuple(faults)
@@ -116,7 +117,9 @@ class Arena:
         self.environment = self._environment(env or {})
         shortest, longest = training_s
         (folder / "train.py").write_text(
-            TRAIN.format(journal=str(self.journal), shortest_s=shortest, longest_s=longest)
+            TRAIN.format(
+                journal=str(self.journal), hold=str(self._hold), shortest_s=shortest, longest_s=longest
+            )
         )
         self.config = self._configure(slots, settings or {})
         (folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
@@ -208,6 +211,11 @@ class Arena:
             if keeper.process is not None:
                 keeper.process.wait()
 
+    @property
+    def keepers(self) -> list[Keeper]:
+        """Who keeps steering and the workers running."""
+        return list(self._supervisor.keepers)
+
     # ------------------------------------------------------------ faults
 
     def processes(self, kind: Kind | None = None) -> list[Process]:
@@ -249,6 +257,15 @@ class Arena:
         at, kind = self._paused.pop(pid, (0.0, "other"))
         send(pid, signal.SIGCONT)
         self.note(pid, "paused", at, kind=kind)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """No training ends meanwhile: what is done in here happens while they run, however slow the machine is."""
+        self._hold.touch()
+        try:
+            yield
+        finally:
+            self._hold.unlink()
 
     def note(self, pid: int, what: str, at: float, until: float | None = None, *, kind: str = "") -> None:
         """Writes down what was done to a process, so that the books can explain what follows.
@@ -363,15 +380,16 @@ class Arena:
         """Waits until steering has ended with 0; raises as `finish`."""
         assert self.steering is not None
         deadline, moved, last = time.monotonic() + timeout_s, time.monotonic(), -1
+        over = False
         while not self.steering.wait(_LOOK_S):
             size = self.journal.stat().st_size if self.journal.exists() else 0
             if size != last:
                 last, moved = size, time.monotonic()
             if time.monotonic() - moved > stall_s:
-                moved = time.monotonic()
-                if self.ended() == self.points:  # all is done, and steering is at its report
-                    continue
-                raise Stuck(f"nothing has moved for {stall_s:g} s\n{self.story()}")
+                if over or self.ended() != self.points:
+                    what = "all points have ended, and steering runs on" if over else "nothing has moved"
+                    raise Stuck(f"{what}: for {stall_s:g} s\n{self.story()}")
+                over, moved = True, time.monotonic()  # it may be at its report, for as long once more
             if time.monotonic() > deadline:
                 raise Stuck(f"the run takes longer than {timeout_s:g} s\n{self.story()}")
         if self.steering.exits[-1] != 0:

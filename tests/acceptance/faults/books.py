@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ import time
 
 import hpo_steer
 
-JOURNAL = {journal!r}
+JOURNAL, HOLD = {journal!r}, {hold!r}
 SHORTEST_S, LONGEST_S = {shortest_s!r}, {longest_s!r}
 
 
@@ -53,9 +53,13 @@ def train(params):
     note("begin")
     until = time.monotonic() + SHORTEST_S + (LONGEST_S - SHORTEST_S) * (params["x"] * 997 % 1)
     step = 0
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, 0.1))
-        hpo_steer.report(step=step, left=left)  # where steering's stop is heeded
+    while (left := until - time.monotonic()) > 0 or os.path.exists(HOLD):
+        time.sleep(min(max(left, 0.05), 0.1))
+        try:
+            hpo_steer.report(step=step, left=left)  # where steering's stop is heeded
+        except hpo_steer.Stopped:
+            note("stopped")
+            raise
         step += 1
     loss = value(params)
     note("end", value=loss)
@@ -67,6 +71,11 @@ def train(params):
 def value(params: Mapping[str, Any]) -> float:
     """What the training makes of these parameters."""
     return float((params["x"] - 0.3) ** 2 + (params["k"] - 4) ** 2 / 100)
+
+
+def worker_pid(worker: str) -> int:
+    """The process of a worker of this name; 0 if the name does not say."""
+    return int(worker.rsplit("-", 2)[1]) if worker.count("-") >= 2 else 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class Training:
         begin: monotonic seconds.
         end: likewise; None: it never came to its end.
         value: what it returned.
+        stopped: when it ended before its time because steering said so.
     """
 
     point: int
@@ -90,11 +100,12 @@ class Training:
     begin: float
     end: float | None = None
     value: float | None = None
+    stopped: float | None = None
 
     @property
     def worker_pid(self) -> int:
         """Its worker's process."""
-        return int(self.worker.rsplit("-", 2)[1]) if self.worker.count("-") >= 2 else 0
+        return worker_pid(self.worker)
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,8 @@ class Repeat:
     @property
     def seconds(self) -> float:
         """How much work was in vain; that of one which was killed is not known, and counts as nothing."""
-        return 0.0 if self.training.end is None else self.training.end - self.training.begin
+        until = self.training.end if self.training.end is not None else self.training.stopped
+        return 0.0 if until is None else until - self.training.begin
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,7 @@ class Audit:
         begun: trainings that began.
         ended: trainings that came to their end.
         repeats: trainings that were repeated.
+        stopped: trainings that steering ended soon after their begin, as the point was done or in other hands.
         lost: results that a training produced and the store does not have, and points that never ended.
         doubled: points told, ended or proposed twice.
         wrong: sentences about everything that is not as it must be; empty: the books are right.
@@ -157,6 +170,7 @@ class Audit:
     doubled: int = 0
     wrong: tuple[str, ...] = ()
     attempts: Mapping[int, int] = field(default_factory=dict)
+    stopped: tuple[Repeat, ...] = ()
 
     @property
     def repeated(self) -> int:
@@ -166,12 +180,12 @@ class Audit:
     @property
     def unexplained(self) -> list[Repeat]:
         """Those that no death of a worker or a training explains."""
-        return [r for r in self.repeats if r.why is None]
+        return [r for r in (*self.repeats, *self.stopped) if r.why is None]
 
     @property
     def repeated_s(self) -> float:
-        """Seconds of work that was done to its end and then once more."""
-        return sum(r.seconds for r in self.repeats)
+        """Seconds of work that was done and then once more."""
+        return sum(r.seconds for r in (*self.repeats, *self.stopped))
 
     def text(self) -> str:
         """The audit for people."""
@@ -179,6 +193,7 @@ class Audit:
             f"{self.points} points, {self.begun} trainings begun, {self.ended} ended, {self.repeated} repeated",
             *(f"wrong: {sentence}" for sentence in self.wrong),
             *(f"repeated ({r.why or 'UNEXPLAINED'}): {asdict(r.training)}" for r in self.repeats),
+            *(f"stopped ({r.why or 'UNEXPLAINED'}): {asdict(r.training)}" for r in self.stopped),
         ]
         return "\n".join(lines)
 
@@ -192,9 +207,10 @@ def read_journal(path: Path) -> list[Training]:
         key = (entry["point"], entry["attempt"], entry["pid"])
         if entry["what"] == "begin":
             begun[key].append(Training(*key, entry["worker"], entry["at"]))
+        elif entry["what"] == "stopped":
+            begun[key][-1] = replace(begun[key][-1], stopped=entry["at"])
         else:
-            last = begun[key][-1]
-            begun[key][-1] = Training(*key, last.worker, last.begin, entry["at"], entry["value"])
+            begun[key][-1] = replace(begun[key][-1], end=entry["at"], value=entry["value"])
     return sorted((t for each in begun.values() for t in each), key=lambda t: t.begin)
 
 
@@ -209,12 +225,34 @@ def explain(training: Training, disturbances: Iterable[Disturbance]) -> str | No
 
 
 def find_repeats(trainings: Sequence[Training], disturbances: Iterable[Disturbance]) -> tuple[Repeat, ...]:
-    """Every training but the last of its point was repeated."""
+    """Every training but the last of its point was repeated; see `find_stopped` for those that steering ended."""
     of_point: dict[int, list[Training]] = defaultdict(list)
     for training in trainings:
-        of_point[training.point].append(training)
+        if training.stopped is None:
+            of_point[training.point].append(training)
     known = list(disturbances)
     return tuple(Repeat(t, explain(t, known)) for each in of_point.values() for t in each[:-1])
+
+
+def find_stopped(
+    trainings: Sequence[Training], disturbances: Iterable[Disturbance], attempts: Iterable[AttemptRecord]
+) -> tuple[Repeat, ...]:
+    """The trainings that steering ended, as their points were done or in other hands.
+
+    A worker that dies leaves a message or a result behind, and its point may have gone out again before that was
+    found: then one of the two is stopped where it begins. So what happened to any worker of the point explains it.
+    """
+    known = list(disturbances)
+    lost = [a for a in attempts if a.outcome == "lost"]
+    found = []
+    for training in trainings:
+        if training.stopped is not None:
+            others = [t for t in trainings if t.point == training.point]
+            whys = [why for t in others if (why := explain(t, known)) is not None]
+            holders = {worker_pid(a.worker) for a in lost if a.point == training.point and a.worker}
+            whys += [f"{d.kind or 'process'} {d.pid} {d.what}" for d in known if d.pid in {0, *holders}]
+            found.append(Repeat(training, whys[0] if whys else None))
+    return tuple(found)
 
 
 def audit(
@@ -247,10 +285,12 @@ def audit(
     _check_told(points, wrong)
     _check_counts(store, points, wrong)
     _check_attempts(points, attempts, wrong)
+    disturbances = list(disturbances)
     repeats = find_repeats(trainings, disturbances)
     return Audit(
         len(points), len(trainings), sum(map(len, ended.values())), repeats,
         wrong.count("lost"), wrong.count("doubled"), tuple(wrong.all), {p.id: p.attempts for p in points},
+        find_stopped(trainings, disturbances, attempts),
     )  # fmt: skip
 
 

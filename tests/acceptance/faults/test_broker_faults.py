@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pika
 import pytest
 
-from tests.acceptance.faults.arena import Arena
+from tests.acceptance.faults.arena import LEASE_S, Arena
+from tests.acceptance.faults.long_form import LONG
 from tests.acceptance.program import Project
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.rabbitmq
 
-LONG = bool(os.environ.get("HPO_STEER_LONG_FAULTS"))
-"""Whether faults last as long as they do in real life."""
 AWAY_S = 60.0 if LONG else 1.0
 PATIENT = {"evaluation": {"lease_s": 30.0}}
 """A lease that outlasts the pauses between tries to connect, as the default does."""
@@ -39,6 +38,11 @@ def said(arena: Arena) -> str:
 def await_trained(arena: Arena, count: int) -> None:
     """Waits until so many trainings have ended."""
     arena.wait_for(lambda: arena.trained() >= count, f"{count} trainings")
+
+
+def await_busy(arena: Arena) -> None:
+    """Waits until both workers train, by steering's books as well."""
+    arena.wait_for(lambda: sum(p.state == "running" for p in arena.records()) == 2, "two leases")
 
 
 def assert_nothing_repeated(audit: Audit, story: str) -> None:
@@ -70,11 +74,13 @@ def locked_out(node: RabbitNode) -> Iterator[None]:
 def test_a_broker_that_is_away_and_one_that_is_killed(tmp_path: Path, rabbitmq: RabbitNode) -> None:
     """Trainings go on, results wait on the workers' disks, and nothing is repeated."""
     with Arena(
-        tmp_path, name="away", broker=rabbitmq, points=10, training_s=(0.8, 1.2), settings=PATIENT
+        tmp_path, name="away", broker=rabbitmq, points=8, training_s=(0.4, 0.5), settings=PATIENT
     ) as arena:
         arena.start()
         await_trained(arena, 2)
-        rabbitmq.stop()
+        with arena.holding():
+            await_busy(arena)
+            rabbitmq.stop()
         try:
             arena.wait_for(lambda: len(arena.spooled()) == 2, "two results on the workers' disks")
             time.sleep(AWAY_S)
@@ -82,8 +88,9 @@ def test_a_broker_that_is_away_and_one_that_is_killed(tmp_path: Path, rabbitmq: 
             rabbitmq.start()
         assert "waiting: no connection to the broker" in said(arena)
         await_trained(arena, arena.trained() + 2)
-        rabbitmq.kill()
-        rabbitmq.start()
+        with arena.holding():
+            rabbitmq.kill()
+            rabbitmq.start()
         assert_nothing_repeated(arena.finish(stall_s=60.0), said(arena))
         arena.remove_queues()
 
@@ -109,12 +116,14 @@ def test_queues_that_are_purged_or_deleted(tmp_path: Path, rabbitmq: RabbitNode)
         await_trained(robbed, 1)
         assert robbed.steering is not None
         robbed.steering.stop(signal.SIGKILL)
-        await_trained(purged, 2)
-        rabbitmq.ctl("purge_queue", "hpo.purged.work")
-        await_trained(deleted, 2)
-        rabbitmq.ctl("delete_queue", "hpo.deleted.work")
-        await_trained(deaf, 2)
-        rabbitmq.ctl("delete_queue", "hpo.deaf.events")
+        for arena, does, queue in (
+            (purged, "purge_queue", "work"),
+            (deleted, "delete_queue", "work"),
+            (deaf, "delete_queue", "events"),
+        ):
+            await_trained(arena, 2)
+            with arena.holding():
+                rabbitmq.ctl(does, f"hpo.{arena.name}.{queue}")
 
         robbed.wait_for(lambda: robbed.trained() == 4 and not robbed.spooled(), "all results in the queue")
         rabbitmq.ctl("purge_queue", "hpo.robbed.events")
@@ -134,20 +143,46 @@ def test_queues_that_are_purged_or_deleted(tmp_path: Path, rabbitmq: RabbitNode)
 
 def test_alarms_hold_results_up_and_repeat_nothing(tmp_path: Path, alarms: RabbitNode) -> None:
     """A broker short of memory or disk takes no results, and hears no heartbeats."""
-    with Arena(tmp_path, name="alarm", broker=alarms, points=12, training_s=(0.8, 1.0)) as arena:
+    with Arena(tmp_path, name="alarm", broker=alarms, points=8, training_s=(0.4, 0.5)) as arena:
         arena.start()
         for on, off in (
             (("set_vm_memory_high_watermark", "0.00001"), ("set_vm_memory_high_watermark", "0.4")),
             (("set_disk_free_limit", "900000000MB"), ("set_disk_free_limit", "50MB")),
         ):
             await_trained(arena, arena.trained() + 2)
-            alarms.ctl(*on)
+            with arena.holding():
+                await_busy(arena)
+                alarms.ctl(*on)
             arena.wait_for(lambda: len(arena.spooled()) == 2, "two results on the workers' disks")
-            time.sleep(4.0)
+            time.sleep(2 * LEASE_S)
             assert len(arena.spooled()) == 2
             alarms.ctl(*off)
         assert said(arena).count("waiting: RabbitMQ blocks publishers") == 2
         assert_nothing_repeated(arena.finish(), said(arena))
+        arena.remove_queues()
+
+
+def test_an_alarm_that_outlasts_a_lease_during_a_training(tmp_path: Path, alarms: RabbitNode) -> None:
+    """Steering hears no heartbeats, but its own words do not get through either: so it expires no lease."""
+    with Arena(
+        tmp_path,
+        name="mute",
+        broker=alarms,
+        points=4,
+        training_s=(0.4, 0.5),
+        settings={"evaluation": {"lease_s": 2.0, "heartbeat_s": 0.5}},
+    ) as arena:
+        arena.start()
+        with arena.holding():
+            await_busy(arena)
+            alarms.ctl("set_vm_memory_high_watermark", "0.00001")
+            time.sleep(60.0 if LONG else 5.0)
+            alarms.ctl("set_vm_memory_high_watermark", "0.4")
+            time.sleep(2.0)  # heartbeats may come again before results do
+            assert arena.trained() == 0
+        assert_nothing_repeated(arena.finish(), arena.story())
+        assert "no heartbeat" not in said(arena)
+        assert {p.attempts for p in arena.records()} == {1}
         arena.remove_queues()
 
 

@@ -9,13 +9,8 @@ import pytest
 
 from tests.acceptance.faults.arena import Arena
 from tests.acceptance.faults.disks import small_disk
-from tests.acceptance.faults.test_broker_faults import (
-    LONG,
-    PATIENT,
-    assert_nothing_repeated,
-    await_trained,
-    said,
-)
+from tests.acceptance.faults.long_form import LONG
+from tests.acceptance.faults.test_broker_faults import PATIENT, assert_nothing_repeated, await_trained, said
 from tests.acceptance.program import Project, wait_for
 
 if TYPE_CHECKING:

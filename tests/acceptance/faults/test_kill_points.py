@@ -6,31 +6,30 @@ point is also tried on its own over the local transport, with short evaluations,
 
 from __future__ import annotations
 
-import os
 import signal
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hpo_steer.faults import POINTS
 from tests.acceptance.faults.arena import LEASE_S, Arena
+from tests.acceptance.faults.lanes import Lanes, wanted
+from tests.acceptance.faults.long_form import LONG, long_form
 from tests.acceptance.faults.search import with_search
 from tests.servers.rabbitmq import rabbit_node
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.acceptance.faults.books import Audit
     from tests.servers.rabbitmq import RabbitNode
 
-LONG = bool(os.environ.get("HPO_STEER_LONG_TESTS"))
-long_form = pytest.mark.skipif(not LONG, reason="the long form: set HPO_STEER_LONG_TESTS=1")
-
 LEASED_S = (0.35, 0.35)
 """Long enough for a lease of its own."""
-PATIENT = {"evaluation": {"lease_s": 15.0}}
+PATIENT = {"evaluation": {"lease_s": 10.0}}
 """Longer than a killed worker takes to come back: what it had put into safety is sent before its lease expires."""
 SHORT_S = (0.03, 0.03)
 """So short that the work is settled with its result."""
@@ -43,11 +42,41 @@ LEASED_ONLY = {"worker.started", "worker.leased", "worker.spooling", "worker.spo
 """A short evaluation takes no lease, and its result, settled together with its work, needs no disk."""
 
 
+COUNTS = {
+    "steering.proposed": 1,
+    "steering.settled": 1,
+    "steering.published": 1,
+    "worker.trained": 1,
+    "child.trained": 3,
+}
+"""Where many are armed in one run: when each fires, so that all do, and no two of them at the same training."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has come to its end.
+
+    Attributes:
+        audit: its books.
+        steering: how steering's processes ended.
+        workers: likewise of each worker started by hand.
+    """
+
+    audit: Audit
+    steering: list[int]
+    workers: list[list[int]]
+
+
 def of(*processes: str) -> list[str]:
     return [name for name in POINTS if name.partition(".")[0] in processes]
 
 
-def run(arena: Arena) -> Audit:
+def armed(names: Sequence[str], *, later: int = 0) -> list[str]:
+    """Faults that kill, all in one run."""
+    return [f"{name}:{COUNTS.get(name, 2) + later}:kill" for name in names]
+
+
+def run(arena: Arena) -> Ended:
     """Runs it to its end; every armed fault must have fired, and the books must be right."""
     with arena:
         arena.start()
@@ -55,7 +84,8 @@ def run(arena: Arena) -> Audit:
         assert set(arena.fired()) == set(arena.faults), f"fired: {arena.fired()}\n{arena.story()}"
         assert not audit.wrong, f"{audit.text()}\n{arena.story()}"
         assert not audit.unexplained, f"{audit.text()}\n{arena.story()}"
-    return audit
+        assert arena.steering is not None
+        return Ended(audit, arena.steering.exits, [worker.exits for worker in arena.workers])
 
 
 def check_repeats(audit: Audit, names: Sequence[str]) -> None:
@@ -64,33 +94,47 @@ def check_repeats(audit: Audit, names: Sequence[str]) -> None:
     assert exactly <= audit.repeated <= exactly + perhaps, audit.text()
 
 
+@pytest.fixture(scope="module")
+def killed(
+    request: pytest.FixtureRequest, rabbitmq: RabbitNode, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lanes[Ended]]:
+    """The runs of `test_a_kill_at`."""
+    folders = tmp_path_factory.mktemp("killed")
+
+    def kill_at(name: str) -> Ended:
+        folder = folders / name
+        arena = Arena(
+            folder,
+            broker=rabbitmq,
+            name=f"at-{name}",
+            points=6,
+            training_s=LEASED_S,
+            faults=[f"{name}:2:kill"],
+            settings={**PATIENT, **(with_search(folder) if name.startswith("host.") else {})},
+        )
+        return run(arena)
+
+    with Lanes(kill_at, wanted(request.session.items, "test_a_kill_at", "name")) as lanes:
+        yield lanes
+
+
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("name", POINTS)
-def test_a_kill_at(name: str, tmp_path: Path, rabbitmq: RabbitNode) -> None:
+def test_a_kill_at(name: str, killed: Lanes[Ended]) -> None:
     """Over RabbitMQ, where each attempt takes a lease."""
-    arena = Arena(
-        tmp_path,
-        broker=rabbitmq,
-        name=f"at-{name}",
-        points=6,
-        training_s=LEASED_S,
-        faults=[f"{name}:2:kill"],
-        settings={**PATIENT, **(with_search(tmp_path) if name.startswith("host.") else {})},
-    )
-    audit = run(arena)
-    check_repeats(audit, [name])
-    again = sum(attempts > 1 for attempts in audit.attempts.values())
+    ended = killed[name]
+    check_repeats(ended.audit, [name])
+    again = sum(attempts > 1 for attempts in ended.audit.attempts.values())
     if name in ("worker.trained", "child.began", "child.trained"):
         assert again == 1  # its lease has expired, or its training has failed
     elif name.startswith(("steering.", "host.")) or name in ("worker.taken", "worker.leased"):
         assert again == 0  # the broker itself gives the work to another worker
     if name.startswith("steering."):
-        assert arena.steering is not None
-        assert arena.steering.exits == [-signal.SIGKILL, 0]
+        assert ended.steering == [-signal.SIGKILL, 0]
     elif name.startswith("worker."):
-        assert sorted(worker.exits for worker in arena.workers) == [[-signal.SIGKILL, 0], [0]]
+        assert sorted(ended.workers) == [[-signal.SIGKILL, 0], [0]]
     else:
-        assert all(keeper is not None and keeper.exits == [0] for keeper in (arena.steering, *arena.workers))
+        assert [ended.steering, *ended.workers] == [[0]] * 3
 
 
 @pytest.mark.parametrize("process", ["steering", "worker"])
@@ -104,12 +148,12 @@ def test_kills_one_after_the_other_without_a_broker(process: str, tmp_path: Path
         workers=1,
         points=8 + 2 * len(names),
         training_s=LEASED_S,
-        faults=[f"{name}:{2 + number % 3}:kill" for number, name in enumerate(names)],
+        faults=armed(names),
         settings={**PATIENT, **with_search(tmp_path)},
     )
-    audit = run(arena)
+    ended = run(arena)
     if process == "worker":
-        check_repeats(audit, names)
+        check_repeats(ended.audit, names)
 
 
 @pytest.mark.rabbitmq
@@ -120,9 +164,10 @@ def test_kills_where_evaluations_are_short(tmp_path: Path, rabbitmq: RabbitNode)
         tmp_path,
         broker=rabbitmq,
         name="short",
-        points=60,
+        points=100,
         training_s=SHORT_S,
-        faults=[f"{name}:{6 + 2 * (number % 3)}:kill" for number, name in enumerate(names)],
+        faults=[*armed(of("steering")), *armed([n for n in names if not n.startswith("steering.")], later=4)],
+        settings={"steering": {"trigger": {"unevaluated_below": 3}}},
     )
     run(arena)
 
@@ -136,13 +181,12 @@ def test_kills_on_rabbitmq_4(process: str, tmp_path: Path) -> None:
         arena = Arena(
             tmp_path,
             broker=node,
-            points=4 + len(names),
+            points=4 + 2 * len(names),
             training_s=LEASED_S,
-            faults=[f"{name}:2:kill" for name in names],
+            faults=armed(names),
             settings=PATIENT,
         )
-        audit = run(arena)
-        check_repeats(audit, names)
+        check_repeats(run(arena).audit, names)
 
 
 @long_form
@@ -156,9 +200,9 @@ def test_a_kill_without_a_broker_at(name: str, tmp_path: Path) -> None:
         faults=[f"{name}:2:kill"],
         settings={**PATIENT, **with_search(tmp_path)},
     )
-    audit = run(arena)
+    ended = run(arena)
     if not name.startswith("steering."):  # with steering end its workers, whatever they are at
-        check_repeats(audit, [name])
+        check_repeats(ended.audit, [name])
 
 
 @long_form
@@ -191,7 +235,7 @@ def test_a_kill_on_rabbitmq_4_at(name: str, tmp_path: Path, any_rabbitmq: Rabbit
         faults=[f"{name}:2:kill"],
         settings={**PATIENT, **with_search(tmp_path)},
     )
-    check_repeats(run(arena), [name])
+    check_repeats(run(arena).audit, [name])
 
 
 @pytest.mark.rabbitmq
