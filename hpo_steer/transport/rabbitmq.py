@@ -70,7 +70,11 @@ class _End:
         own = self._topology.events if role == "steering" else self._topology.work
         self._intake = Intake(own, on_messages)
         self._watch = Watch(
-            self._session, self._outbox, self._intake, vhost=settings.vhost, bound_s=settings.stall_s
+            self._session,
+            self._outbox,
+            self._intake,
+            election=self._topology.election(settings.vhost),
+            bound_s=settings.stall_s,
         )
         self._publishing: Any = None
         self._opened = False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hpo_steer.transport.rabbitmq_topology import Topology
 
-_SETUP_S = 30.0
+_SETUP_S = 20.0
 _GOODBYE_S = 10.0
 _REFUSED, _NOT_FOUND = 403, 404
 
@@ -30,6 +30,10 @@ class Watcher(Protocol):
 
     def on_lost(self, error: BaseException) -> None:
         """The connections are gone."""
+
+
+class QueuesSilent(Exception):
+    """The broker is there and does not answer about the queues."""
 
 
 class Pair:
@@ -85,7 +89,16 @@ class Pair:
 
     def _on_deadline(self) -> None:
         self._deadline = None
-        self.fail(TimeoutError())
+        if self._channels:
+            election = self._topology.election(self._parameters["publish"].virtual_host)
+            self.fail(
+                QueuesSilent(
+                    f"it took the connection, and said nothing about its queues for {_SETUP_S:g} s. If they have "
+                    f"lost their leader, which a kill of the broker can bring about, give them one: {election}"
+                )
+            )
+        else:
+            self.fail(TimeoutError())
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:

@@ -65,6 +65,14 @@ class Topology:
         """All exchanges, fanout and durable."""
         return (self.dead, self.control, self.work_in, self.events_in)
 
+    def election(self, vhost: str) -> str:
+        """The command that gives the queues of an experiment a leader; one that has one keeps it."""
+        names = ", ".join(f'<<"{queue}">>' for queue in (self.work, self.events, self.dead))
+        return (
+            f'rabbitmqctl eval \'[case rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, N)) of '
+            f"{{ok, Q}} -> ra:trigger_election(amqqueue:get_pid(Q)); _ -> ok end || N <- [{names}]].'"
+        )
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of the work and the events queue."""
         arguments: dict[str, Any] = {"x-queue-type": self._queue_type, "x-dead-letter-exchange": self.dead}

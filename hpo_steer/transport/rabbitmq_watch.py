@@ -51,16 +51,16 @@ class Watch:
         session: what connects anew.
         outbox: what waits for confirms.
         intake: what waits for deliveries.
-        vhost: the virtual host, for the command that mends a queue.
+        election: the command that mends queues without a leader.
         bound_s: how long nothing may move.
     """
 
     def __init__(
-        self, session: Session, outbox: Outbox, intake: Intake, *, vhost: str, bound_s: float
+        self, session: Session, outbox: Outbox, intake: Intake, *, election: str, bound_s: float
     ) -> None:
         self._session, self._outbox, self._intake = session, outbox, intake
         self._bound_s, self._every_s = bound_s, bound_s / _LOOKS
-        self._vhost = vhost
+        self._election = election
         self._channel: Any = None
         self._unconfirmed, self._starved = _Symptom(), _Symptom()
         self._oldest: tuple[int, str] | None = None
@@ -105,16 +105,16 @@ class Watch:
             self._outbox.again()
             symptom.looks += 1
             if symptom.overdue:  # RabbitMQ 3.10 goes on refusing a channel when there is room again
-                self._renew(symptom, refused, f'refuses the messages for "{refused}"')
+                self._renew(symptom, f'refuses the messages for "{refused}"')
             else:
-                symptom.trouble = self._sentence(refused, f'refuses the messages for "{refused}"')
+                symptom.trouble = self._sentence(f'refuses the messages for "{refused}"')
         elif self._oldest is None or (before is not None and self._oldest != before):
             symptom.over()
         elif before is not None:
             symptom.looks += 1
             if symptom.overdue:
                 queue = self._oldest[1]
-                self._renew(symptom, queue, f'does not confirm what was sent to "{queue}"')
+                self._renew(symptom, f'does not confirm what was sent to "{queue}"')
 
     def _look_at_deliveries(self) -> None:
         intake, symptom = self._intake, self._starved
@@ -124,9 +124,9 @@ class Watch:
             return
         symptom.looks += 1
         if symptom.overdue and self._asking:
-            self._renew(symptom, intake.queue, f'does not say how many messages are in "{intake.queue}"')
+            self._renew(symptom, f'does not say how many messages are in "{intake.queue}"')
         elif symptom.overdue and self._found >= _QUESTIONS - 1:
-            self._renew(symptom, intake.queue, f'hands out none of the messages in "{intake.queue}"')
+            self._renew(symptom, f'hands out none of the messages in "{intake.queue}"')
         elif symptom.looks % (_LOOKS // _QUESTIONS) == 0 and not self._asking:
             self._ask()
 
@@ -149,19 +149,15 @@ class Watch:
             return  # the channel is closing
         self._asking = True
 
-    def _renew(self, symptom: _Symptom, queue: str, what: str) -> None:
+    def _renew(self, symptom: _Symptom, what: str) -> None:
         duration = f"{self._bound_s * symptom.patience:g} s"
         symptom.patience = min(2 * symptom.patience, _LONGEST)
-        symptom.trouble = self._sentence(queue, f"{what} (for {duration} by now)")
+        symptom.trouble = self._sentence(f"{what} (for {duration} by now)")
         self._begin()
         self._session.renew(f"for {duration} it {what}")
 
-    def _sentence(self, queue: str, what: str) -> str:
-        elect = (
-            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{self._vhost}">>, queue, <<"{queue}">>)), '
-            "ra:trigger_election(amqqueue:get_pid(Q))."
-        )
+    def _sentence(self, what: str) -> str:
         return (
             f"RabbitMQ {what}. If a policy limits the queue's length, lift it; if the queue has lost its leader, "
-            f"which a kill of the broker can bring about, give it one: rabbitmqctl eval '{elect}'"
+            f"which a kill of the broker can bring about, give it one: {self._election}"
         )

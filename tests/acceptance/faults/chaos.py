@@ -33,6 +33,9 @@ _WEIGHTS: Mapping[Fault, int] = {
     "pause steering": 2, "pause worker": 3, "pause broker": 1, "cut connections": 3, "purge work queue": 2,
 }  # fmt: skip
 HEARTBEAT_S, LEASE_S = 0.5, 3.0
+NEW_QUEUE_S = 5.0
+"""RabbitMQ may lose a queue's leader for good if it is killed right after the queue was made; see
+docs/how-to/rabbitmq.md. So it is killed only so long after the first training has begun."""
 _BROKER_PAUSE_S = 1.0
 """Well below a lease: to steering a paused broker and silent workers look alike."""
 
@@ -162,6 +165,9 @@ class Chaos:
             case "pause steering" | "pause worker":
                 return self._pause(kind, which)
             case "kill broker":
+                trained = arena.trainings()
+                if not trained or time.monotonic() - trained[0].begin < NEW_QUEUE_S:
+                    return False
                 broker.kill()
                 broker.start()
             case "kill postgresql":
