@@ -118,7 +118,9 @@ class Spool:
         """Takes over what dead workers left behind, to be sent again."""
         adopted = []
         for folder in sorted(self._root.iterdir()):
-            if folder != self.folder and folder.is_dir() and not folder.name.startswith("."):
+            if folder.name.startswith(".") or folder.suffix == DAMAGED:
+                continue
+            if folder != self.folder and folder.is_dir():
                 with _dead(folder) as is_dead:
                     if is_dead:
                         adopted += self._take_over(folder)

@@ -52,6 +52,8 @@ HEARTBEAT_S, LEASE_S = 0.3, 1.5
 SHORT_S, LONG_S = 0.2, 0.5
 """A training of `SHORT_S` is settled with its result once its worker knows how long they take."""
 _LOOK_S = 0.05
+_UNDER_WAY = ".running"
+"""What a worker notes beside its results: the attempts that it trains."""
 
 
 class Stuck(AssertionError):
@@ -357,8 +359,19 @@ class Arena:
             time.sleep(_LOOK_S)
 
     def spooled(self) -> list[Path]:
-        """What lies in the spools, and what was set aside there as damaged."""
-        return sorted(p for p in self.folder.glob("**/spool/**/*") if p.is_file() and p.name != "lock")
+        """The results in the spools, and what was set aside there as damaged."""
+        return [path for path in self._in_spools() if path.suffix != _UNDER_WAY]
+
+    def _in_spools(self) -> list[Path]:
+        """Everything in the spools; folders may come and go meanwhile."""
+        walked = [(Path(folder), names) for folder, _, names in os.walk(self.folder)]
+        return sorted(
+            folder / name
+            for folder, names in walked
+            if "spool" in folder.parts
+            for name in names
+            if name != "lock"
+        )
 
     # ------------------------------------------------------------ the end
 
@@ -418,7 +431,7 @@ class Arena:
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
         wrong += [f"left: process {p.pid} {p.kind} {p.state} {p.line[:200]}" for p in left]
-        wrong += [f"left: {path.relative_to(self.folder)}" for path in self.spooled()]
+        wrong += [f"left: {path.relative_to(self.folder)}" for path in self._in_spools()]
         if self.broker is not None:
             for queue in ("work", "events", "dead"):
                 for body, reason in self.messages(queue):
@@ -472,7 +485,7 @@ class Arena:
         parts += [repr(p) for p in self.records() if p.state != "done"]
         parts.append("--- the last trainings")
         parts += [repr(t) for t in self.trainings()[-12:]]
-        parts += [f"in the spool: {path}" for path in self.spooled()]
+        parts += [f"in the spool: {path}" for path in self._in_spools()]
         if self.broker is not None:
             with contextlib.suppress(RuntimeError, OSError):
                 columns = ("name", "messages_ready", "messages_unacknowledged", "consumers")

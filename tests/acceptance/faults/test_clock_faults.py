@@ -51,13 +51,14 @@ def assert_nothing_repeated_but_explained(arena: Arena) -> None:
     """For runs in which steering was killed as well."""
     audit = arena.finish()
     assert not audit.wrong, audit.text() + said(arena)
+    assert not audit.unexplained, audit.text() + arena.story()
     assert "no heartbeat" not in said(arena)
     arena.remove_queues()
 
 
 def test_a_steering_that_stood_still_for_longer_than_a_lease(tmp_path: Path, rabbitmq: RabbitNode) -> None:
     """When it wakes up it reads what is waiting before it takes a lease from anybody."""
-    with Arena(tmp_path, name="asleep", broker=rabbitmq, points=6, training_s=(5.0, 5.0)) as arena:
+    with Arena(tmp_path, name="asleep", broker=rabbitmq, points=4, training_s=(4.0, 4.0)) as arena:
         arena.start()
         arena.wait_for(lambda: len(arena.trainings()) == 2, "two trainings that begin")
         arena.wait_for(lambda: sum(p.state == "running" for p in arena.records()) == 2, "two leases")
@@ -88,10 +89,11 @@ def test_workers_that_wake_up_after_their_leases(tmp_path: Path, rabbitmq: Rabbi
                 partial(_said_often, arena, "has not been heard of", silent), "workers that are gone"
             )
             time.sleep(LEASE_S)
+            back = said(arena).count("has connected") + count
             for pid in asleep:
                 assert pid is not None
                 arena.wake(pid)
-            await_trained(arena, arena.trained() + 2)
+            arena.wait_for(partial(_said_often, arena, "has connected", back), "workers that are back")
         audit = arena.finish()
         assert not audit.wrong, audit.text() + said(arena)
         assert not audit.unexplained, audit.text()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from tests.acceptance.faults.arena import Arena
+from tests.acceptance.faults.lanes import Lanes, wanted
+from tests.acceptance.faults.long_form import long_form
 from tests.acceptance.faults.search import with_search
 from tests.acceptance.program import STEER
 from tests.servers.rabbitmq import rabbit_node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.acceptance.faults.books import Audit
@@ -41,30 +43,45 @@ def between(arena: Arena, seed: int, strike: Callable[[], object], times: int = 
     return audit
 
 
+@pytest.fixture(scope="module")
+def struck(
+    request: pytest.FixtureRequest, rabbitmq: RabbitNode, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lanes[tuple[Audit, int]]]:
+    """The runs of `test_kills_of_a_process`: their books, and how often something was killed."""
+    folders = tmp_path_factory.mktemp("struck")
+
+    def kill(victim: str) -> tuple[Audit, int]:
+        kind = cast("Kind", victim)
+        arena = Arena(
+            folders / victim,
+            broker=rabbitmq,
+            name=f"kills-{victim}",
+            points=POINTS,
+            training_s=LEASED_S,
+            settings=with_search(folders / victim),
+        )
+        rng = random.Random(victim)  # noqa: S311 - it draws which of them
+        killed: list[int] = []
+
+        def strike() -> None:
+            arena.wait_for(lambda: bool(arena.processes(kind)), f"a {victim} to kill")
+            pid = arena.kill(kind, which=rng.randrange(9))
+            if pid is not None:
+                killed.append(pid)
+
+        return between(arena, 1, strike), len(killed)
+
+    with Lanes(kill, wanted(request.session.items, "test_kills_of_a_process", "victim")) as lanes:
+        yield lanes
+
+
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("victim", ["steering", "worker", "child", "host"])
-def test_kills_of_a_process(victim: Kind, tmp_path: Path, rabbitmq: RabbitNode) -> None:
-    arena = Arena(
-        tmp_path,
-        broker=rabbitmq,
-        name=f"kills-{victim}",
-        points=POINTS,
-        training_s=LEASED_S,
-        settings=with_search(tmp_path),
-    )
-    rng = random.Random(str(victim))  # noqa: S311 - it draws which of them
-    killed: list[int] = []
-
-    def strike() -> None:
-        arena.wait_for(lambda: bool(arena.processes(victim)), f"a {victim} to kill")
-        pid = arena.kill(victim, which=rng.randrange(9))
-        if pid is not None:
-            killed.append(pid)
-
-    audit = between(arena, 1, strike)
-    assert len(killed) >= 2
+def test_kills_of_a_process(victim: str, struck: Lanes[tuple[Audit, int]]) -> None:
+    audit, killed = struck[victim]
+    assert killed >= 2
     if victim in ("steering", "host"):
-        assert audit.repeated == 0
+        assert audit.repeated == 0, audit.text()
 
 
 def test_kills_of_steering_with_its_workers(tmp_path: Path) -> None:
@@ -73,7 +90,7 @@ def test_kills_of_steering_with_its_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.rabbitmq
-@pytest.mark.parametrize("version", ["3.10", "4"])
+@pytest.mark.parametrize("version", [pytest.param("3.10", marks=long_form), "4"])
 def test_kills_of_the_broker(version: str, tmp_path: Path) -> None:
     """What trains goes on, and every message that was confirmed is still there when it comes back."""
     with rabbit_node("4" if version == "4" else "3.10") as node:
@@ -140,11 +157,11 @@ def test_a_second_steering_is_refused_and_the_first_is_unharmed(
         assert all("already being run" in text for text in refused)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=long_form)])
 def test_a_resumed_run_proposes_what_an_undisturbed_one_does(seed: int, tmp_path: Path) -> None:
     """With one worker results come in one order, so every later proposal must be the same one."""
-    proposed = []
-    for name, strikes in (("calm", 0), ("killed", 3)):
+
+    def proposed(name: str) -> list[tuple[int, int, object]]:
         arena = Arena(
             tmp_path / name,
             workers=1,
@@ -152,6 +169,9 @@ def test_a_resumed_run_proposes_what_an_undisturbed_one_does(seed: int, tmp_path
             training_s=(0.1, 0.2),
             settings={**with_search(tmp_path / name), "steering": {"points_per_iteration": 3}},
         )
-        between(arena, seed, lambda arena=arena: arena.kill("steering"), times=strikes)  # type: ignore[misc]
-        proposed.append([(p.id, p.iteration, p.params) for p in arena.records()])
-    assert proposed[0] == proposed[1]
+        between(arena, seed, lambda: arena.kill("steering"), times=3 if name == "killed" else 0)
+        return [(p.id, p.iteration, p.params) for p in arena.records()]
+
+    with Lanes(proposed, ["killed", "calm"]) as lanes:
+        assert len(lanes["calm"]) == POINTS
+        assert lanes["calm"] == lanes["killed"]
