@@ -76,7 +76,9 @@ def test_confirms_that_stay_out_are_said_with_the_way_to_mend_it(
         collect(worker, Disconnected, 1)
         eventually(lambda: f'does not confirm what was sent to "{queue}"' in trouble(worker))
         command = trouble(worker).split("rabbitmqctl eval '")[1].split("'")[0]
-    assert any_rabbitmq.ctl("eval", command).strip() == "[ok,ok,ok]", "the way to mend it can be typed as it is"
+    assert any_rabbitmq.ctl("eval", command).strip() == "[ok,ok,ok]", (
+        "the way to mend it can be typed as it is"
+    )
     assert collect(worker, Confirmed, 1, within_s=60)[0].tokens == ["t"]
     assert set(points(collect(steering, Delivery, 1))) == {1}, "it may come twice"
     eventually(lambda: worker.status().trouble is None)
