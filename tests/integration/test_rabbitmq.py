@@ -368,7 +368,7 @@ def test_a_connection_that_an_operator_closes_comes_back(
 
 def test_a_plain_port_is_no_tls_port(any_rabbitmq: RabbitNode, experiment: str) -> None:
     settings = BrokerSettings(f"amqps://guest:guest@127.0.0.1:{any_rabbitmq.port}", connect_timeout_s=1.5)
-    with pytest.raises(BrokerError, match=r"TLS failed|connection was lost|connection reset"):
+    with pytest.raises(BrokerError, match="speaks no TLS: use RabbitMQ"):
         worker_end(settings, experiment).open()
 
 
