@@ -91,6 +91,7 @@ class Worker:
         self._waiting: deque[Delivery[Work]] = deque()
         self._to_settle: list[Delivery[Work]] = []
         self._cancelled: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._given_back: set[Key] = set()
         self._credit = _UNKNOWN
         self._serial = 0
         self._connected = True
@@ -317,14 +318,23 @@ class Worker:
             attempt.slot = self._free.pop()
             self._attempts[key_of(work)] = attempt
             faults.reached("worker.taken")
-            if self._pace.short and not delivery.redelivered:  # what came back may have killed another worker
+            if self._pace.short and not self._suspicious(delivery):
                 self._train(attempt)
             else:
                 self._lease(attempt)
         if not self._pace.short:
             self._give_back_waiting()
-        elif self._settings.slots == 1 and self._waiting and self._pace.depth > 1:
+        elif self._settings.slots == 1 and self._waiting and self._pace.depth > 1 and self._all_train:
             self._foresee(self._pace.depth)
+
+    @property
+    def _all_train(self) -> bool:
+        """Whether no attempt awaits its lease: a child answers in the order in which it was handed them."""
+        return all(attempt.handle is not None for attempt in self._attempts.values())
+
+    def _suspicious(self, delivery: Delivery[Work]) -> bool:
+        """Whether work that comes once more may have killed another worker."""
+        return delivery.redelivered and key_of(delivery.message) not in self._given_back
 
     def _prepare(self, delivery: Delivery[Work]) -> SlotAttempt:
         work = delivery.message
@@ -336,12 +346,15 @@ class Worker:
         """Hands the next points to the child beforehand, so that it need not wait for each."""
         tasks = []
         for delivery in islice(self._waiting, depth):
+            if self._suspicious(delivery):  # it needs its lease first
+                break
             key = key_of(delivery.message)
             attempt = self._prepared.get(key)
             if attempt is None:
                 attempt = self._prepared[key] = self._prepare(delivery)
             tasks.append(self._task(attempt))
-        self._runner.foresee(tasks)
+        if tasks:
+            self._runner.foresee(tasks)
 
     def _task(self, attempt: SlotAttempt) -> Task:
         work = attempt.work
@@ -521,6 +534,9 @@ class Worker:
         if self._waiting:
             waiting = list(self._waiting)
             self._waiting.clear()
+            if len(self._given_back) > _REMEMBERED:
+                self._given_back.clear()
+            self._given_back.update(key_of(delivery.message) for delivery in waiting)
             self._set_credit()  # first, or they would come again at once
             if self._connected:
                 self._transport.release(waiting)
