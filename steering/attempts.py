@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from steering.searches import Searches
 
 _LONGEST_DELAY_S = 300.0
-_STREAK = 6
+STREAK = 6
+"""So many failed attempts in a row are no accident."""
 _LOG_LINES = 20
 
 
@@ -174,7 +175,7 @@ class Attempts:
         if current:
             point.attempts = event.attempt
         if isinstance(outcome, Failure):
-            self.streak = [*self.streak[1 - _STREAK :], (event.point, event.worker, outcome)]
+            self.streak = [*self.streak[1 - STREAK :], (event.point, event.worker, outcome)]
             if self._again(point, outcome):
                 return
         else:

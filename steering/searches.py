@@ -119,10 +119,8 @@ class Searches:
             self._take_up(points)
             tuned.ended = ends.get(name)
             taken_up.append((tuned, points))
-        for (
-            tuned,
-            points,
-        ) in taken_up:  # only now, as it may ask: a new point's id is above all that there are
+        # only now, as it may ask: a new point's id is above all that there are
+        for tuned, points in taken_up:
             self._rebuild(tuned, points)
         return retries
 

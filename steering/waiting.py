@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from steering.attempts import STREAK
 from steering.words import duration, plural
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ _NO_WORKER_AFTER_S = 5.0
 _ASKING_AFTER_S = 2.0
 _IDLE_AFTER_S = 15.0
 _BUSY_AFTER_S = 60.0
-_STREAK = 6
 _SHOWN_CHARS = 100
 
 
@@ -36,7 +36,7 @@ class Watchdog:
     def __init__(self, loop: SteeringLoop, clock: Clock, start: str | None = None) -> None:
         self._loop, self._clock, self._start = loop, clock, start
         self._cause: str | None = None
-        self._since = self._moved = self._attended = clock.monotonic()
+        self._moved = self._attended = clock.monotonic()
         self._since_time = clock.time()
         self._stood = (-1, 0, 0)
 
@@ -64,7 +64,7 @@ class Watchdog:
         for cause, holds, sentence in self._causes(status, now):
             if holds:
                 if cause != self._cause:
-                    self._cause, self._since, self._since_time = cause, now, self._clock.time()
+                    self._cause, self._since_time = cause, self._clock.time()
                 return sentence()
         self._cause = None
         return None
@@ -110,7 +110,7 @@ class Watchdog:
     @property
     def _failing(self) -> bool:
         streak = self._loop.attempts.streak
-        return len(streak) >= _STREAK and all(f.kind in {"error", "timeout"} for _, _, f in streak)
+        return len(streak) >= STREAK and all(f.kind in {"error", "timeout"} for _, _, f in streak)
 
     @property
     def _asking(self) -> Tuned | None:
