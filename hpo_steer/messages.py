@@ -1,10 +1,10 @@
 """The messages between steering and workers. JSON, UTF-8, at most `MAX_BYTES` each.
 
 Steering sends `Work` to a queue that all workers of an experiment share, and `Control` to every worker.
-Workers send `Event` messages to a queue that steering reads. A message carries parameters, never code or
-commands: what a worker runs is what its own config says. Unknown keys are ignored, so that a newer sender of
-the same protocol version can be understood; a message of another version is refused, and so is one beyond the
-limits of `hpo_steer.limits`.
+Workers send `Event` messages to a queue that steering reads, and steering itself sends an `Echo` there. A message
+carries parameters, never code or commands: what a worker runs is what its own config says. Unknown keys are
+ignored, so that a newer sender of the same protocol version can be understood; a message of another version is
+refused, and so is one beyond the limits of `hpo_steer.limits`.
 """
 
 from __future__ import annotations
@@ -305,7 +305,18 @@ class Bye(WorkerEvent):
     reason: Reason = ""
 
 
-Event: TypeAlias = Hello | Started | Heartbeat | Report | Result | Bye
+class Echo(Message):
+    """Steering's word to itself by way of the events queue: once it is back, all that was sent before it is read.
+
+    Attributes:
+        number: counts them in one session.
+    """
+
+    type: Literal["echo"] = "echo"
+    number: Id
+
+
+Event: TypeAlias = Hello | Started | Heartbeat | Report | Result | Bye | Echo
 Control: TypeAlias = Stop | Cancel
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
@@ -353,7 +364,7 @@ def _decode(adapter: TypeAdapter[T], body: bytes) -> T:
 
 
 def decode_event(body: bytes) -> Event:
-    """Reads a worker's message.
+    """Reads a message of the events queue.
 
     Raises:
         MalformedMessage: with the reason, for the dead letters.

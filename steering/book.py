@@ -98,6 +98,10 @@ class Book:
         """The first point of a model with these parameters, if there was one."""
         return self._first.get((model, hash_))
 
+    def lead(self, record: PointRecord) -> None:
+        """A point counts as the first with its parameters: it has a value, or is to get one."""
+        self._first[record.model, record.hash] = record.id
+
     def pass_over(self, record: PointRecord) -> None:
         """Nothing came of a point: the next one with its parameters counts as the first."""
         if self._first.get((record.model, record.hash)) == record.id:

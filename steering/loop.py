@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpo_steer import faults
-from hpo_steer.messages import Bye, Cancel, Event, Heartbeat, Hello, Report, Result, Started, Work
+from hpo_steer.messages import Bye, Echo, Event, FailureInfo, Heartbeat, Hello, Report, Result, Started, Work
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
 from steering.attempts import Attempts
 from steering.book import Book, LivePoint, worker_process
 from steering.fleet import Fleet
+from steering.hearing import Hearing
 from steering.ledger import Ledger
 from steering.searches import Searches
 from steering.store.base import Condition, Counts, Store
@@ -96,10 +97,12 @@ class SteeringLoop:
         )
         self.connected = True
         self._drained = False
-        self.began = self._listened = self._spoke = self._confirmed = clock.monotonic()
+        self.began = clock.monotonic()
+        self._hearing = Hearing(self._rules.heartbeat_s, self.began)
         self._ended: dict[tuple[str, int] | None, float] = {}
         self._condition: tuple[str | None, str | None] = (None, None)
         self._queue_checked = 0.0
+        self._missed: dict[int, float] = {}
         self._elapsed_before = self._elapsed_written = 0.0
 
     def _watch(self, host: AlgorithmHost, instead_of: AlgorithmHost | None) -> None:
@@ -163,6 +166,7 @@ class SteeringLoop:
                     self._hear(item, now)
                 case Disconnected(reason):
                     self.connected = False
+                    self._hearing.interrupted()
                     self._notify("broker", f"the connection to the broker is gone ({reason}); trying again")
                 case Connected():
                     self.connected = True
@@ -171,7 +175,7 @@ class SteeringLoop:
         faults.reached("steering.heard")
         for host in self._searches.hosts:
             self._searches.answers(host)
-        self._mind_leases(now, behind=len(items) >= _READ_AT_ONCE)
+        self._mind_leases(now)
         self.attempts.send_due(now)
         self._mind_time()
         self._searches.run_due()
@@ -231,15 +235,26 @@ class SteeringLoop:
             self._transport.reject(delivery, unknown)
             return
         self._ledger.settle.append(delivery)
-        if isinstance(event, Bye):
-            self._bye(event)
-            return
-        if isinstance(event, Result) and event.failure is not None and event.failure.kind == "lost":
-            self.attempts.abandoned(event)  # by its worker's successor: no sign of life of the worker's own
-            return
+        match event:
+            case Echo():
+                if self._hearing.returned(event.number, now):
+                    self._renew_all(now)
+                return
+            case Bye():
+                self._bye(event)
+                return
+            case Result(failure=FailureInfo(kind="lost")):
+                self.attempts.abandoned(
+                    event
+                )  # by its worker's successor: no sign of life of the worker's own
+                return
         if now - self._ended.get(worker_process(event.worker), -_LAST_WORDS_S) < _LAST_WORDS_S:
             self._hear_last_words(event)
-            return
+        else:
+            self._hear_worker(event, now)
+        self._searches.run_due()
+
+    def _hear_worker(self, event: Hello | Heartbeat | Started | Report | Result, now: float) -> None:
         host, slots = (event.host, event.slots) if isinstance(event, Hello) else (None, None)
         if isinstance(event, Heartbeat):
             slots = event.slots
@@ -259,7 +274,6 @@ class SteeringLoop:
                 self.fleet[event.worker].done += 1
                 self.attempts.result(event)
                 faults.reached("steering.result")
-        self._searches.run_due()
 
     def _hear_last_words(self, event: Event) -> None:
         """What a process of this machine had said before it ended, as we know already."""
@@ -271,7 +285,6 @@ class SteeringLoop:
                 self.attempts.report(event)
             case Result():
                 self.attempts.result(event)
-        self._searches.run_due()
 
     def _bye(self, event: Bye) -> None:
         if self.fleet.leave(event.worker):
@@ -304,65 +317,47 @@ class SteeringLoop:
         for worker in self.fleet.present():
             worker.heard = now
 
-    def _mind_leases(self, now: float, *, behind: bool) -> None:
-        """Expires leases, but never while this side may have missed the heartbeats.
-
-        Args:
-            now: by the monotonic clock.
-            behind: more messages were there than were read.
-        """
-        absent_s, self._listened = now - self._listened, now
-        if absent_s > self._rules.heartbeat_s:
-            self._renew_all(now)  # this process stood still, or was busy: heartbeats are waiting unread
-        if not self._vouched(now):
-            self._renew_all(now)
-            return
-        if not self.connected or behind:
+    def _mind_leases(self, now: float) -> None:
+        """Expires leases, as far as their workers could have been heard; see `Hearing`."""
+        if not self.connected:
             return
         if not self._drained:  # until then nothing is published either: it may have been begun or done
             self._drained = self._transport.drained()
             self._renew_all(now)
-            return
-        for worker in self.fleet.silent(now):
+        if (number := self._hearing.call(now)) is not None:
+            self._transport.echo(Echo(experiment=self.experiment.name, run=self._run, number=number))
+        until, lease_s = self._hearing.until, self._rules.lease_s
+        for worker in self.fleet.silent(until):
             self.fleet.leave(worker.name)
-            self._notify(
-                "worker", f"worker {worker.name} has not been heard of for {self._rules.lease_s:g} s"
-            )
+            self._notify("worker", f"worker {worker.name} has not been heard of for {lease_s:g} s")
         for point in self.book.running():
-            if now - point.heard > self._rules.lease_s:
-                self.attempts.lose(point, f"no heartbeat for {self._rules.lease_s:g} s")
-        self._mind_queue(now)
-
-    def _vouched(self, now: float) -> bool:
-        """Whether heartbeats would have come through of late.
-
-        A broker that blocks its publishers says so only to those that publish. So steering sends workers a word
-        from time to time, and trusts their silence only while its own words are confirmed.
-        """
-        status = self._transport.status()
-        if self.book.any_running and now - self._spoke >= self._rules.heartbeat_s:
-            self._spoke = now
-            self._transport.control(Cancel(experiment=self.experiment.name, run=self._run, points=[]))
-        elif not (status.blocked or status.unconfirmed):
-            self._confirmed = now
-        return not status.blocked and now - self._confirmed <= 2 * self._rules.heartbeat_s
+            if until - point.heard > lease_s:
+                self.attempts.lose(point, f"no heartbeat for {lease_s:g} s")
+        if self._drained:
+            self._mind_queue(now)
 
     def _mind_queue(self, now: float) -> None:
-        """Sends points out again that were published, are not in the queue, and no worker has begun."""
+        """Sends points out again that were published, are not in the queue, and no worker has begun.
+
+        It looks twice: at the first look a worker may just have taken a point, and its `started` be on the way.
+        """
         if now - self._queue_checked < min(_QUEUE_EVERY_S, self._rules.lease_s):
             return
+        if self._hearing.until < self._queue_checked:
+            return  # what was said before the last look is not read yet
         self._queue_checked = now
         status = self._transport.status()
-        if status.blocked or status.unconfirmed or self._transport.waiting() != 0:
+        if status.blocked or status.unconfirmed:
             return
-        lease_s = self._rules.lease_s
-        gone = [
-            p
-            for p in self.book.queued()
-            if p.published and now - p.published > lease_s * 2 ** min(p.vanished, 6)
-        ]
-        if gone:
-            self.attempts.vanished(gone)
+        missing = []
+        if self._transport.waiting() == 0:
+            missing = [p for p in self.book.queued() if p.published and self._overdue(p)]
+        self.attempts.vanished([p for p in missing if self._missed.get(p.record.id) == p.published])
+        self._missed = {p.record.id: p.published for p in missing}
+
+    def _overdue(self, point: LivePoint) -> bool:
+        wait_s = self._rules.lease_s * 2.0 ** min(point.vanished, 6)
+        return self._hearing.until - point.published > wait_s
 
     @property
     def elapsed_s(self) -> float:

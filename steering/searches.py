@@ -122,13 +122,14 @@ class Searches:
         # only now, as it may ask: a new point's id is above all that there are
         for tuned, points in taken_up:
             self._rebuild(tuned, points)
+            self._take_over_known(points)
         return retries
 
     def _take_up(self, points: Sequence[PointRecord]) -> None:
         """Notes every point; those that have not ended wait, run, or follow again."""
         now = self._clock.monotonic()
         leaders: dict[str, LivePoint] = {}
-        reuse = self._experiment.steering.duplicates != "replicate"
+        reuse = self._reuse
         for record in points:
             self._book.remember(record)
             if record.state in ("done", "failed"):
@@ -146,6 +147,25 @@ class Searches:
                 self._book.run(live)
             else:
                 self._ledger.publish[live.record.id] = live
+        for record in points:
+            if record.state == "done" and record.duplicate_of is None:
+                self._book.lead(record)
+
+    def _take_over_known(self, points: Sequence[PointRecord]) -> None:
+        """Queued points equal to one that has a value take it over: they had failed and got a fresh start."""
+        known = (
+            {r.hash: r for r in points if r.state == "done" and r.duplicate_of is None} if self._reuse else {}
+        )
+        for record in points:
+            live = self._book.get(record.id) if record.hash in known else None
+            if live is not None and live.state == "queued" and live.follows is None:
+                self._ledger.publish.pop(record.id, None)
+                self._take_over(live, known[record.hash])
+
+    @property
+    def _reuse(self) -> bool:
+        """Whether equal points are evaluated once."""
+        return self._experiment.steering.duplicates != "replicate"
 
     def _rebuild(self, tuned: Tuned, points: list[PointRecord]) -> None:
         """Repeats the model's history for its search and its algorithm, then what was told after the last ask."""
@@ -158,7 +178,10 @@ class Searches:
             search.told = iteration.told
             search.begin_iteration(iteration.size)
             tuned.last_ask_s = iteration.ask_s
-        if tuned.ended is not None:
+        if tuned.ended is not None:  # but a failed point of it may get a fresh start
+            for record in ended.between(search.told):
+                search.end_point(record.iteration, record.values)
+                search.told = record.told or search.told
             return
         if iterations:
             tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
@@ -256,7 +279,7 @@ class Searches:
         live = LivePoint(record)
         first = self._book.remember(record)
         self._book.add(live)
-        if first is None or self._experiment.steering.duplicates == "replicate":
+        if first is None or not self._reuse:
             self._ledger.publish[live.record.id] = live
             return
         leader = self._book.get(first)
@@ -394,6 +417,7 @@ class Searches:
         self._ledger.commit()
         for name, tuned in concerned.items():
             self._repeat(tuned, name)
+            self._take_over_known(self._ledger.store.points(model=name))
             self._due.append(name)
         return len(failed)
 
@@ -406,9 +430,10 @@ class Searches:
         first = self._book.remember(record)
         leader = None if first is None else self._book.get(first)
         self._book.add(live)
-        if leader is not None and self._experiment.steering.duplicates != "replicate":
+        if leader is not None and self._reuse:
             self._follow(live, leader)
         else:
+            self._book.lead(record)
             self._ledger.publish[record.id] = live
 
     def cut(self, point: LivePoint) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hpo_steer.messages import Cancel, Event, Hello, Message, Report, Result, Stop, Work
+from hpo_steer.messages import Cancel, Echo, Event, Hello, Message, Report, Result, Stop, Work
 from hpo_steer.transport.admission import ANY_RUN
 from hpo_steer.transport.base import Confirmed, Delivery, SteeringEnd, WorkerEnd
 
@@ -265,6 +265,24 @@ class TransportContract:
         assert sorted(tokens) == [("t", n) for n in range(20)]
         quiet(worker, Confirmed)
         eventually(lambda: worker.status().unconfirmed == 0)
+
+    def test_an_echo_comes_behind_all_that_was_sent_before_it(self, ends: Ends) -> None:
+        steering, worker = ends.steering(), ends.worker()
+        for n in range(100):
+            worker.publish(self.result(ends, n), token=n)
+        if ends.site.durable:
+            eventually(lambda: worker.status().unconfirmed == 0)
+        else:
+            time.sleep(_QUIET_S)
+        echo = Echo(experiment=ends.site.experiment, run=RUN, number=7)
+        steering.echo(echo)
+        worker.publish(self.result(ends, 100), token=100)
+        heard = collect(steering, Delivery, 102)
+        assert echo in [delivery.message for delivery in heard[100:]]
+        steering.settle(heard)
+        eventually(lambda: worker.status().unconfirmed == 0)
+        steering.close()
+        quiet(ends.steering(), Delivery)
 
     def test_unsettled_events_stay(self, ends: Ends) -> None:
         if not ends.site.durable:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from hpo_steer.messages import Control, Event, Message, Work
+from hpo_steer.messages import Control, Echo, Event, Message, Work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,6 +140,13 @@ class SteeringEnd(ABC):
     @abstractmethod
     def control(self, message: Control) -> None:
         """Tells every worker; best effort, lost on workers that are not connected."""
+
+    @abstractmethod
+    def echo(self, message: Echo) -> None:
+        """Sends a word to itself on the way that events come: it is received after all that was sent before it.
+
+        Best effort: it is lost with the connection, and while the broker takes no messages.
+        """
 
     @abstractmethod
     def discard_work(self) -> None:

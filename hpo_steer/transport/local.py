@@ -35,7 +35,7 @@ from hpo_steer.transport.local_wire import Kind, Wire, WireThread, pack_numbers,
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hpo_steer.messages import Control, Event, Work
+    from hpo_steer.messages import Control, Echo, Event, Work
 
 ADDRESS = "HPO_STEER_LOCAL"
 """The environment variable that tells a worker the path of steering's socket."""
@@ -94,6 +94,9 @@ class LocalSteeringEnd(SteeringEnd):
 
     def control(self, message: Control) -> None:  # noqa: D102
         self._exchange.call(self._exchange.tell_all, encode(message))
+
+    def echo(self, message: Echo) -> None:  # noqa: D102
+        self._exchange.call(self._exchange.echo, message)
 
     def discard_work(self) -> None:  # noqa: D102
         self._exchange.wait_for(self._exchange.discard)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from hpo_steer.errors import MalformedMessage, TransportError
 from hpo_steer.limits import tidy
-from hpo_steer.messages import Event
+from hpo_steer.messages import Echo, Event
 from hpo_steer.transport.admission import admit_event, corpse
 from hpo_steer.transport.base import Delivery, SteeringIncoming
 from hpo_steer.transport.local_wire import Kind, Wire, WireThread, pack_numbers, unpack_numbers
@@ -122,6 +122,10 @@ class Exchange(WireThread):
         """Sends a control message to every worker."""
         for wire in self.workers:
             self.put(wire, Kind.CONTROL, 0, body)
+
+    def echo(self, message: Echo) -> None:
+        """Lets steering hear it behind all that workers have sent by now."""
+        self.call(self._inbox.put, Delivery(message, None))  # in the next round, which reads before it calls
 
     def hang_up(self, listener: socket.socket) -> None:
         """Sends what is still to be sent, for a while, and closes everything."""

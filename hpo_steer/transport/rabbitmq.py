@@ -17,7 +17,7 @@ from pika.exceptions import AMQPError
 
 from hpo_steer.errors import MalformedMessage, TransportError
 from hpo_steer.limits import tidy
-from hpo_steer.messages import Control, Event, Work
+from hpo_steer.messages import Control, Echo, Event, Work
 from hpo_steer.transport.admission import admit_control, admit_event, admit_work, corpse, encode
 from hpo_steer.transport.base import (
     Confirmed,
@@ -91,7 +91,7 @@ class _End:
             connected=session.connected,
             blocked=session.blocked,
             detail=f"{session.url} ({trouble})" if trouble and not session.connected else session.url,
-            unconfirmed=self._outbox.unconfirmed,
+            unconfirmed=len(self._left) + self._outbox.unconfirmed,
             trouble=session.problem or self._watch.trouble,
         )
 
@@ -135,10 +135,10 @@ class _End:
             return
         self._coming = False  # before looking, so that whoever comes too late for this look calls anew
         self._collected_at = time.monotonic()
-        items = []
-        while self._left:
-            items.append(self._left.popleft())
+        items = list(self._left)
         self._outbox.add(items)
+        for _ in items:  # only now, so that whoever counts from another thread misses none
+            self._left.popleft()
 
     def _bury(self, origin: str, body: bytes, reason: str, then: Callable[[], None] | None = None) -> None:
         """Puts a message to the dead letters, and only then takes it from where it was; in the I/O thread."""
@@ -221,6 +221,10 @@ class RabbitSteeringEnd(_End, SteeringEnd):
 
     def control(self, message: Control) -> None:  # noqa: D102
         self._publish([Outgoing(self._topology.control, "", encode(message), care=Care.FLEETING)])
+
+    def echo(self, message: Echo) -> None:  # noqa: D102
+        to, queue = self._topology.events_in, self._topology.events
+        self._publish([Outgoing(to, queue, encode(message), care=Care.FLEETING)])
 
     def discard_work(self) -> None:  # noqa: D102
         done = threading.Event()

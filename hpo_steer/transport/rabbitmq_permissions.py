@@ -20,7 +20,7 @@ _ANY = ".+"
 
 _STEERING = {
     "configure": r"work|events|work\.in|events\.in|control|dead",
-    "write": r"work|events|work\.in|control|dead",
+    "write": r"work|events|work\.in|events\.in|control|dead",
     "read": r"work|events|work\.in|events\.in|dead",
 }
 _WORKER = {
@@ -53,7 +53,7 @@ def steering_permissions(experiment: str | None, *, with_workers: bool = False) 
         with_workers: whether it starts workers of its own, which connect as the same user.
 
     >>> steering_permissions("digits").write
-    '^hpo\\.digits\\.(work|events|work\\.in|control|dead)$'
+    '^hpo\\.digits\\.(work|events|work\\.in|events\\.in|control|dead)$'
     """
     return _permissions(experiment, _STEERING, *([_WORKER] if with_workers else []))
 

@@ -219,7 +219,7 @@ def test_steering_may_not_touch_another_experiment(site: Site) -> None:
         "purge": lambda c: c.queue_purge(other.work),
         "delete": lambda c: c.queue_delete(other.events),
         "make a queue": lambda c: c.queue_declare("hpo.mine"),
-        "play a worker": publish(own.events_in),
+        "play a worker": publish(other.events_in),
     }
     assert {
         name: refused(lambda: site.channel(site.steering), do) for name, do in actions.items()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hpo_steer.algorithm import Asked, Observation, Step
 from hpo_steer.errors import StoreError
-from hpo_steer.messages import Control, Event, Work
+from hpo_steer.messages import Control, Echo, Event, Work
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringIncoming, TransportStatus
 from steering.hosts import AlgorithmHost, InProcessHost, Opening, Proposal, Reply
 from tests.unit.steering.simulation import HandTransport
@@ -180,6 +180,10 @@ class HazardTransport(HandTransport):
             self.witness.controlled(message)
         if self.connected:
             super().control(message)
+
+    def echo(self, message: Echo) -> None:
+        if self.connected and not self.alarm:
+            super().echo(message)
 
     def publish(self, work: Sequence[Work], bundle: int = 1) -> None:
         for one in work:

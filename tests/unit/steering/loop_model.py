@@ -91,6 +91,12 @@ class Observer:
         self.ended: dict[int, PointRecord] = {}
         self.stopped: set[str] = set()
         """Models of which points were cancelled since the search had stopped."""
+        self.retried: set[int] = set()
+        """Points that somebody has asked to be tried again, whether or not that was heeded."""
+        self._left: dict[str, set[int]] = defaultdict(set)
+        """Places in the order of what a model was told that a fresh start has left empty."""
+        self._errors: dict[int, int] = {}
+        """How often a point had failed with an error when it got its last fresh start."""
         self._life = Life(clock.now)
 
     # ------------------------------------------------------------ what steering does
@@ -126,6 +132,9 @@ class Observer:
     def wrote(self) -> None:
         """A commit is durable."""
         before, self.points = self.points, {p.id: p for p in self.store.points()}
+        for number in self.retried & self.ended.keys():
+            if self.points[number].told != self.ended[number].told:
+                self._a_fresh_start_forgets_a_failure(self.ended.pop(number), self.points[number])
         self._what_has_ended_never_changes_again()
         for record in self.points.values():
             earlier = before.get(record.id)
@@ -201,6 +210,18 @@ class Observer:
         for number, record in self.ended.items():
             assert self.points[number] == record, f"point {number} had ended"
 
+    def _a_fresh_start_forgets_a_failure(self, ended: PointRecord, record: PointRecord) -> None:
+        assert ended.failure is not None, f"a point that had not failed gets a fresh start: {ended}"
+        assert ended.failure.kind != "cancelled", f"nothing had failed: {ended}"
+        fresh = (record.state, record.failure, record.told, record.lost, record.duplicate_of)
+        assert fresh == ("queued", None, None, 0, None), f"no fresh start: {record}"
+        assert record.attempts == record.forgiven == ended.attempts, f"not all is forgiven: {record}"
+        assert (record.params, record.hash, record.iteration) == (ended.params, ended.hash, ended.iteration)
+        self._left[record.model].add(ended.told or 0)
+        self._errors[record.id] = self._count_errors(record.id)
+        self._life.results.pop(record.id, None)
+        self._life.not_before.pop(record.id, None)
+
     def _told_numbers_have_no_gaps(self) -> None:
         told: dict[str, list[int]] = defaultdict(list)
         for record in self.points.values():
@@ -208,7 +229,11 @@ class Observer:
             if record.told is not None:
                 told[record.model].append(record.told)
         for model, numbers in told.items():
-            assert sorted(numbers) == list(range(1, len(numbers) + 1)), f"told of {model}: {numbers}"
+            left = self._left[model]
+            assert len(set(numbers)) == len(numbers), f"told of {model}: {numbers}"
+            assert {*range(1, max(numbers) + 1)} <= {*numbers, *left}, (
+                f"told of {model}: {numbers}, left: {left}"
+            )
 
     def _a_search_proposes_no_more_than_it_may(self) -> None:
         numbers: dict[str, list[int]] = defaultdict(list)
@@ -261,7 +286,8 @@ class Observer:
             return
         gone = kind == "cancelled" and text.startswith("its worker is gone")
         if gone or (kind == "cancelled" and text.startswith("the search has stopped")):
-            assert gone or before.state == "queued", f"cancelled while it ran: {record}"
+            taken = before.state == "running" and record.lost == before.lost
+            assert gone or not taken, f"cancelled while it ran: {record}"
             self.stopped.add(record.model)
             return
         if not self._is_shared(record):
@@ -278,10 +304,13 @@ class Observer:
                 return
 
     def _lost_attempts_count_not_against_the_point(self, record: PointRecord) -> None:
-        errors = [a for a in self.store.attempts(record.id) if a.outcome == "error"]
-        assert len(errors) <= self._rules.max_attempts
+        errors = self._count_errors(record.id) - self._errors.get(record.id, 0)
+        assert errors <= self._rules.max_attempts
         if self._rules.max_retries is None and not self._stops_early:
-            assert len(errors) == self._rules.max_attempts, f"{record} was given up after {errors}"
+            assert errors == self._rules.max_attempts, f"{record} was given up after {errors} errors"
+
+    def _count_errors(self, point: int) -> int:
+        return sum(a.outcome == "error" for a in self.store.attempts(point))
 
     @property
     def _stops_early(self) -> bool:
@@ -352,7 +381,10 @@ class Observer:
                 told += each[0] == "tell"
                 if each[0] == "ask":
                     asks.append((each[1], told))
-            recorded = [(i.wanted, i.told) for i in self.store.iterations(model)]
+            used = {p.told for p in self.points.values() if p.model == model}
+            left = self._left[model] - used  # the last place is used again if no ask has come after it
+            iterations = self.store.iterations(model)
+            recorded = [(i.wanted, i.told - sum(place <= i.told for place in left)) for i in iterations]
             assert asks[: len(recorded)] == recorded, f"{model} was asked {asks}, the store has {recorded}"
             assert len(asks) <= len(recorded) + 1  # the last may not be answered yet
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import FailureKind
 from hpo_steer.config import Experiment, validate
-from hpo_steer.messages import Control, Event, FailureInfo, Heartbeat, Result, Started, Work
+from hpo_steer.messages import Control, Echo, Event, FailureInfo, Heartbeat, Result, Started, Work
 from hpo_steer.transport.base import (
     Connected,
     Delivery,
@@ -53,6 +53,9 @@ class HandTransport(SteeringEnd):
         self.events: list[Event] = []
         self.controls: list[Control] = []
         self.rejected: list[tuple[Event, str]] = []
+        self.held_up = False
+        """Events wait in front of the queue."""
+        self.seen: list[Event] = []
         self._in_hand: dict[int, Event] = {}
         self._tag = 0
         self.news: list[SteeringIncoming] = []
@@ -68,6 +71,8 @@ class HandTransport(SteeringEnd):
 
     def receive(self, limit: int = 1000) -> list[SteeringIncoming]:
         found, self.news = self.news, []
+        limit = 0 if self.held_up else limit
+        self.seen += self.events[:limit]
         for event in self.events[:limit]:
             self._tag += 1
             self._in_hand[self._tag] = event
@@ -86,6 +91,9 @@ class HandTransport(SteeringEnd):
 
     def control(self, message: Control) -> None:
         self.controls.append(message)
+
+    def echo(self, message: Echo) -> None:
+        self.events.append(message)
 
     def discard_work(self) -> None:
         self.work.clear()

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpo_steer.algorithm import FailureKind
-from hpo_steer.messages import Bye, Cancel, Stop
+from hpo_steer.messages import Bye, Cancel, Echo, Stop
 from steering.store.opening import open_store
 from tests.unit.steering.simulation import Bench, experiment
 
@@ -32,6 +32,15 @@ def closing() -> Iterator[list[Bench]]:
     for one in made:
         one.transport.close()
         one.store.close()
+
+
+ONE_POINT = {
+    "x": {"type": "categorical", "choices": [1.0, 2.0]},
+    "y": {"type": "categorical", "choices": ["a"]},
+}
+"""`Constant` proposes always the same one of these."""
+EXPIRED_S = 67
+"""After so long without a heartbeat a lease has expired: `lease_s`, the way of an echo, and some steps."""
 
 
 def new(closing: list[Bench], **changes: Any) -> tuple[Bench, SteeringLoop]:
@@ -152,7 +161,7 @@ def test_a_lease_without_heartbeats_expires_and_the_late_result_is_welcome(closi
     loop.step(0)
     pass_time(b, loop, 50)
     assert loop.counts.running == 1
-    pass_time(b, loop, 61)
+    pass_time(b, loop, EXPIRED_S)
     again = b.transport.work[-1]
     assert (again.point, again.attempt) == (work.point, 2)
     b.finish(work, loss=0.25)
@@ -178,6 +187,62 @@ def test_lease_clocks_stand_still_while_the_broker_is_away(closing: list[Bench])
     loop.step(0)
     pass_time(b, loop, 30)
     assert loop.counts.running == 1
+
+
+@pytest.mark.parametrize("held_up_s", [7, 59, 61, 1000])
+def test_silence_counts_only_as_far_as_it_was_listened_to(closing: list[Bench], held_up_s: int) -> None:
+    """The broker's disk is busy, say: heartbeats wait in front of the queue, while all else goes on."""
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work)
+    loop.step(0)
+    pass_time(b, loop, 4)
+    b.transport.held_up = True
+    for second in range(held_up_s):
+        pass_time(b, loop, 1)
+        if second % 5 == 0:
+            b.beat(work)
+    b.transport.held_up = False
+    pass_time(b, loop, 8)
+    assert loop.counts.running == 1
+    pass_time(b, loop, EXPIRED_S)
+    assert loop.counts.running == 0
+
+
+def test_an_echo_that_was_lost_or_came_twice_changes_nothing(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work)
+    loop.step(0)
+    pass_time(b, loop, 30)
+    echoes = [e for e in b.transport.seen if isinstance(e, Echo)]
+    assert len(echoes) >= 5
+    b.transport.events += echoes
+    b.beat(work)
+    for _ in range(30):
+        b.clock.now += 1
+        b.transport.events = [e for e in b.transport.events if not isinstance(e, Echo)]
+        loop.step(0)
+    assert loop.counts.running == 1
+    pass_time(b, loop, EXPIRED_S)
+    assert loop.counts.running == 0
+
+
+@pytest.mark.parametrize("when_s", [0, 3, 6, 9])
+def test_a_point_that_was_just_taken_has_not_vanished(closing: list[Bench], when_s: int) -> None:
+    """The queue is empty and its `started` is on the way: nothing goes out again, whenever steering looks."""
+    b, loop = new(closing)
+    for _ in range(20):
+        pass_time(b, loop, 5)
+        b.beat()
+    pass_time(b, loop, when_s)
+    works = [b.take() for _ in range(4)]
+    pass_time(b, loop, 8)
+    for work in works:
+        b.start(work)
+    pass_time(b, loop, 25)
+    assert not b.transport.work
+    assert loop.counts.running == 4
 
 
 def test_errors_are_tried_again_and_then_told(closing: list[Bench]) -> None:
@@ -216,7 +281,7 @@ def test_a_point_that_keeps_losing_its_worker_is_set_aside(closing: list[Bench])
         b.transport.work.remove(work)
         b.start(work)
         loop.step(0)
-        pass_time(b, loop, 63)
+        pass_time(b, loop, EXPIRED_S)
     assert b.store.counts().failed == {"lost": 1}
 
 
@@ -285,13 +350,9 @@ def test_many_models_share_the_queue_each_with_its_own_iterations(closing: list[
 
 
 def test_duplicates_reuse_the_value(closing: list[Bench]) -> None:
-    space = {
-        "x": {"type": "categorical", "choices": [1.0, 2.0]},
-        "y": {"type": "categorical", "choices": ["a"]},
-    }
     b, loop = new(
         closing,
-        search_space=space,
+        search_space=ONE_POINT,
         algorithm={"class": "tests/unit/steering/constant.py:Constant"},
         steering={"points_per_iteration": 3, "max_points": 6},
     )
@@ -308,12 +369,9 @@ def test_duplicates_reuse_the_value(closing: list[Bench]) -> None:
 def test_work_that_vanished_from_the_queue_goes_out_again(closing: list[Bench]) -> None:
     b, loop = new(closing)
     b.transport.work.clear()  # somebody purged it
-    b.clock.now += 70
-    b.beat()
-    loop.step(0)
-    b.clock.now += 11
-    b.beat()
-    loop.step(0)
+    for _ in range(9):
+        pass_time(b, loop, 10)
+        b.beat()
     assert [(w.point, w.attempt) for w in b.transport.work] == [(1, 1), (2, 1), (3, 1), (4, 1)]
 
 
@@ -535,6 +593,63 @@ def test_a_finished_search_is_taken_up_for_a_fresh_start(closing: list[Bench]) -
     run_all(b, loop)
     assert b.store.counts().done == 1
     assert b.store.counts().failed == {"error": 1}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_fresh_start_takes_over_what_an_equal_point_has_found(
+    closing: list[Bench], restarted: bool
+) -> None:
+    """Both had failed; one was tried again and has a value, so the other is not evaluated."""
+    b, loop = new(
+        closing,
+        search_space=ONE_POINT,
+        algorithm={"class": "tests/unit/steering/constant.py:Constant"},
+        steering={"points_per_iteration": 2, "max_points": 2},
+        evaluation={"function": "t.py:t", "workers": 0, "max_attempts": 1},
+    )
+    b.finish(b.take(), kind="error")
+    loop.step(0)
+    assert b.store.counts().failed == {"error": 2}
+    assert loop.retry([2]) == 1
+    b.finish(b.take(), loss=0.5)
+    loop.step(0)
+    if restarted:
+        with b.store.transaction() as transaction:
+            transaction.reopen_point(1)
+            transaction.end_model("main", None)
+        loop.close()
+        loop = b.loop()
+    else:
+        assert loop.retry([1]) == 1
+        loop.step(0)
+    first, second = b.store.points()
+    assert (first.values, first.duplicate_of) == ({"loss": 0.5}, 2)
+    assert (second.values, second.duplicate_of) == ({"loss": 0.5}, None)
+    assert not b.transport.work
+    assert loop.over
+
+
+def test_places_of_what_was_told_stay_apart_when_an_ended_search_is_taken_up(closing: list[Bench]) -> None:
+    models = [{"name": "a"}, {"name": "b"}]
+    b, loop = new(
+        closing,
+        models=models,
+        steering={"points_per_iteration": 2, "max_points": 2},
+        evaluation={"function": "t.py:t", "workers": 0, "max_attempts": 1},
+    )
+    works = {(w.model, w.point): w for w in b.transport.work}
+    mine = [w for w in works.values() if w.model == "a"]
+    b.finish(mine[0], kind="error")
+    b.finish(mine[1], loss=0.5)
+    loop.step(0)
+    loop.close()
+    b.transport.discard_work()
+    loop = b.loop()  # a has ended, b has not
+    assert loop.retry([mine[0].point]) == 1
+    loop.step(0)
+    b.finish(next(w for w in b.transport.work if w.point == mine[0].point), loss=0.25)
+    loop.step(0)
+    assert [p.told for p in b.store.points(model="a")] == [3, 2]
 
 
 def test_two_models_are_taken_up_before_either_asks(closing: list[Bench]) -> None:
