@@ -176,6 +176,7 @@ class SteeringLoop:
         for host in self._searches.hosts:
             self._searches.answers(host)
         self._mind_leases(now)
+        self._mind_hold()
         self.attempts.send_due(now)
         self._mind_time()
         self._searches.run_due()
@@ -417,6 +418,13 @@ class SteeringLoop:
         """Sends nothing out any more: for draining."""
         self._searches.holding = True
         self._transport.discard_work()
+
+    def _mind_hold(self) -> None:
+        """While draining, work that a worker gives back must not begin elsewhere."""
+        if self._searches.holding and self._transport.waiting():
+            status = self._transport.status()
+            if status.connected and not status.blocked:
+                self._transport.discard_work()
 
     def finish(self, reason: str | None) -> None:
         """Writes down how this session ended; None leaves the run open to be resumed."""

@@ -19,10 +19,22 @@ BIN = Path(sys.executable).parent
 STEER, EVALUATE = str(BIN / "hpo-steer"), str(BIN / "hpo-evaluate")
 
 TRAIN = """
+import os
 import time
+
+def may_end():
+    for ticket in os.listdir("gate"):
+        try:
+            os.unlink(os.path.join("gate", ticket))
+        except OSError:
+            continue  # another training was quicker
+        return True
+    return os.path.exists("gate-is-open")
 
 def train(params):
     time.sleep({sleep})
+    while {gated} and not may_end():
+        time.sleep(0.02)
     return {{"loss": (params["x"] - 0.3) ** 2 + (params["k"] - 4) ** 2 / 100}}
 """
 
@@ -41,13 +53,30 @@ CONFIG: dict[str, Any] = {
 
 
 class Project:
-    """A user's folder: a training, a config, and what the programs make of them."""
+    """A user's folder: a training, a config, and what the programs make of them.
 
-    def __init__(self, folder: Path, *, sleep: float = 0.0, **changes: Any) -> None:
-        self.folder = folder
-        folder.mkdir(exist_ok=True, parents=True)
-        (folder / "train.py").write_text(TRAIN.format(sleep=sleep))
+    Args:
+        folder: made if need be.
+        sleep: how long a training takes at least, seconds.
+        gated: each training waits at its end for a ticket, so that a test knows what runs however slow the machine is.
+        changes: of the config.
+    """
+
+    def __init__(self, folder: Path, *, sleep: float = 0.0, gated: bool = False, **changes: Any) -> None:
+        self.folder, self._tickets = folder, 0
+        (folder / "gate").mkdir(exist_ok=True, parents=True)
+        (folder / "train.py").write_text(TRAIN.format(sleep=sleep, gated=gated))
         self.configure(**changes)
+
+    def let_through(self, n: int) -> None:
+        """Has `n` gated trainings end."""
+        for _ in range(n):
+            self._tickets += 1
+            (self.folder / "gate" / f"{self._tickets}").touch()
+
+    def open_gate(self) -> None:
+        """Has all of them end from now on."""
+        (self.folder / "gate-is-open").touch()
 
     def configure(self, **changes: Any) -> None:
         """Writes the config; nested keys are merged."""

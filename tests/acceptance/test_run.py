@@ -38,10 +38,11 @@ def test_json_summary_and_a_run_that_is_done_stays_done(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", ["random", "bayesian"])
 def test_killed_half_way_it_proposes_the_points_of_an_undisturbed_run(tmp_path: Path, algorithm: str) -> None:
-    quiet = Project(tmp_path / "quiet", sleep=0.05, algorithm=algorithm)
+    quiet = Project(tmp_path / "quiet", algorithm=algorithm)
     quiet.steer()
-    killed = Project(tmp_path / "killed", sleep=0.05, algorithm=algorithm)
-    for target in (4, 11):
+    killed = Project(tmp_path / "killed", gated=True, algorithm=algorithm)
+    for more, target in ((4, 4), (7, 11)):
+        killed.let_through(more)
         process = killed.start("--config", "config.yaml")
         wait_for(lambda wanted=target: killed.ended() >= wanted, what=f"{target} points")  # type: ignore[misc]
         process.kill()
@@ -49,6 +50,8 @@ def test_killed_half_way_it_proposes_the_points_of_an_undisturbed_run(tmp_path: 
         wait_for(
             lambda: not children(["evaluation", "hpo_steer"], killed.folder), what="the end of all workers"
         )
+        assert killed.ended() == target
+    killed.open_gate()
     out, _ = killed.steer()
     assert "resuming runs/demo: " in out
     wanted = [(p["iteration"], p["params"], p["values"]) for p in quiet.points()]
@@ -58,29 +61,42 @@ def test_killed_half_way_it_proposes_the_points_of_an_undisturbed_run(tmp_path: 
 
 
 def test_running_points_go_out_again_after_a_kill(tmp_path: Path) -> None:
-    project = Project(tmp_path, sleep=1.0, steering={"max_points": 3, "points_per_iteration": 3})
+    project = Project(tmp_path, gated=True, steering={"max_points": 3, "points_per_iteration": 3})
+    project.let_through(1)
     process = project.start("--config", "config.yaml")
     wait_for(
         lambda: {"done", "running"} <= {p["state"] for p in _points(project)}, what="a point and one running"
     )
     process.kill()
     process.communicate()
+    project.open_gate()
     out, _ = project.steer()
     assert "1 was running and goes out again (attempt 2)" in out
     assert sorted(p["attempts"] for p in project.points()) == [1, 1, 2]
 
 
 def test_ctrl_c_drains_and_the_same_command_carries_on(tmp_path: Path) -> None:
-    project = Project(tmp_path, sleep=1.0, steering={"max_points": 4, "points_per_iteration": 4})
+    steering = {"max_points": 4, "points_per_iteration": 4}
+    project = Project(tmp_path, sleep=0.4, gated=True, steering=steering)  # short ones are taken ahead
+    project.let_through(1)
     process = project.start("--config", "config.yaml")
-    wait_for(lambda: project.ended() >= 1, what="a point")
+    wait_for(
+        lambda: {"done", "running"} <= {p["state"] for p in _points(project)}, what="a point and one running"
+    )
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    assert process.stdout is not None
+    out = ""
+    while "draining" not in out:
+        out += process.stdout.readline()
+    project.let_through(1)
+    rest, _ = process.communicate(timeout=30)
+    out += rest
     assert process.returncode == 130
     assert "draining: 1 point is running" in out
     assert "the same command carries on" in out
     points = project.points()
-    assert {p["state"] for p in points} == {"done", "queued"}
+    assert [p["state"] for p in points] == ["done", "done", "queued", "queued"]
+    project.open_gate()
     project.steer()
     assert all(p["state"] == "done" and p["attempts"] == 1 for p in project.points())
 
@@ -107,17 +123,19 @@ def _points(project: Project) -> list[dict[str, str]]:
 
 
 def test_one_steering_at_a_time(tmp_path: Path) -> None:
-    project = Project(tmp_path, sleep=0.5)
+    project = Project(tmp_path, gated=True)
+    project.let_through(5)
     process = project.start("--config", "config.yaml")
-    wait_for(lambda: project.ended() >= 1, what="a point")
+    wait_for(lambda: project.ended() == 5, what="five points")
     _, err = project.steer(code=2)
     assert err.startswith("error: demo is already being run by ")
     assert f"process {process.pid}" in err
     _, err = project.steer("--fresh", "--yes", code=2)
     assert "already being run" in err
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert len(project.points()) >= 5
+    project.open_gate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(project.points()) == 20
 
 
 def test_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
@@ -192,25 +210,23 @@ def test_a_class_in_a_file_is_an_algorithm(tmp_path: Path) -> None:
 
 
 def test_two_workers_evaluate_side_by_side_and_a_killed_one_is_replaced(tmp_path: Path) -> None:
-    project = Project(tmp_path, sleep=0.4, evaluation={"workers": 2}, steering={"max_points": 14})
+    project = Project(tmp_path, gated=True, evaluation={"workers": 2}, steering={"max_points": 14})
     process = project.start("--config", "config.yaml")
-    wait_for(lambda: project.ended() >= 2, what="a point")
-    pids = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_worker(p, tmp_path)]
-    assert len(pids) == 2
-    os.kill(pids[0], signal.SIGKILL)
+
+    def busy() -> set[str]:
+        return {p["worker"] for p in _points(project) if p["state"] == "running"}
+
+    wait_for(lambda: len(busy()) == 2, what="two workers")
+    killed = min(busy())
+    os.kill(int(killed.split("-")[-2]), signal.SIGKILL)
+    wait_for(lambda: len(busy() - {killed}) == 2, what="another worker")
+    project.open_gate()
     process.communicate(timeout=60)
     assert process.returncode == 0
     points = project.points()
     assert all(p["state"] == "done" for p in points)
-    assert len({p["worker"] for p in points}) == 3
-
-
-def _is_worker(entry: Path, folder: Path) -> bool:
-    try:
-        line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return "evaluation/__main__" in line and str(folder) in line
-    except OSError:
-        return False
+    assert killed not in {p["worker"] for p in points}
+    assert max(p["attempts"] for p in points) == 2
 
 
 def test_folders_named_like_our_packages_make_no_difference(tmp_path: Path) -> None:

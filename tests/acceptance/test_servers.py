@@ -16,7 +16,8 @@ from tests.servers.rabbitmq import RabbitNode
 @pytest.mark.postgresql
 def test_a_run_kept_in_postgresql_survives_a_kill(tmp_path: Path, postgresql: PostgresqlServer) -> None:
     url = postgresql.create_database("acceptance")
-    project = Project(tmp_path, sleep=0.6, store=url)
+    project = Project(tmp_path, gated=True, store=url)
+    project.let_through(3)
     secret = {"HPO_STEER_STORE_PASSWORD": postgresql.password}
     process = project.start("--config", "config.yaml", env=secret)
 
@@ -27,12 +28,13 @@ def test_a_run_kept_in_postgresql_survives_a_kill(tmp_path: Path, postgresql: Po
             return 0
         return sum(p["state"] == "done" for p in json.loads(out))
 
-    wait_for(lambda: ended() >= 3, what="three points")
+    wait_for(lambda: ended() == 3, what="three points")
     _, err = project.steer(code=2, env=secret)
     assert "already being run" in err
     process.kill()
     process.communicate()
     wait_for(lambda: not children(["evaluation", "hpo_steer"], tmp_path), what="the end of all workers")
+    project.open_gate()
     out, _ = project.steer(env=secret)
     assert "resuming" in out
     for command in ("status", "best"):
@@ -55,16 +57,18 @@ def test_steering_and_a_worker_killed_over_rabbitmq(tmp_path: Path, rabbitmq: Ra
     """Workers outlive steering, go on with what they have, and their results are read by the next steering."""
     url = f"amqp://guest@127.0.0.1:{rabbitmq.port}/"
     evaluation = {"workers": 0, "heartbeat_s": 0.5, "lease_s": 2.0}
-    project = Project(tmp_path, sleep=0.4, name="outlive", broker=url, evaluation=evaluation)
+    project = Project(tmp_path, gated=True, name="outlive", broker=url, evaluation=evaluation)
+    project.let_through(4)
     secret = {"HPO_STEER_BROKER_PASSWORD": "guest", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     workers = [project.start("--config", "config.yaml", program=EVALUATE, env=secret) for _ in range(2)]
     steering = project.start("--config", "config.yaml", env=secret)
     try:
-        wait_for(lambda: project.ended() >= 4, what="four points")
+        wait_for(lambda: project.ended() == 4, what="four points")
         steering.kill()
         steering.communicate()
         workers[0].kill()
         workers[0].communicate()
+        project.open_gate()
         out, _ = project.steer(env=secret)
         assert "done: 20 points" in out
         points = project.points()

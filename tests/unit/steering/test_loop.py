@@ -366,6 +366,21 @@ def test_duplicates_reuse_the_value(closing: list[Bench]) -> None:
     assert b.store.counts().duplicates == 5
 
 
+def test_work_that_is_given_back_while_draining_begins_nowhere(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    running, ahead = b.take(), b.take()
+    b.start(running)
+    loop.step(0)
+    loop.hold()
+    assert not b.transport.work
+    b.transport.work.append(ahead)
+    loop.step(0)
+    assert not b.transport.work
+    b.finish(running, loss=0.5)
+    loop.step(0)
+    assert (loop.counts.done, loop.counts.queued, loop.counts.running) == (1, 3, 0)
+
+
 def test_work_that_vanished_from_the_queue_goes_out_again(closing: list[Bench]) -> None:
     b, loop = new(closing)
     b.transport.work.clear()  # somebody purged it
