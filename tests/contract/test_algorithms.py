@@ -145,7 +145,7 @@ OPTIMIZERS = [
     "AvgRandomSearch",
     "CSEC",
     "CauchyOnePlusOne",
-    "Cobyla",
+    pytest.param("Cobyla", marks=pytest.mark.filterwarnings("ignore:COBYLA")),  # from a thread of its own
     "DiscreteLenglerOnePlusOne",
     "ES",
     "EDA",
