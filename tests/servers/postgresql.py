@@ -142,15 +142,20 @@ def find_binaries() -> Path | None:
     return next((place for place in places if (place / "postgres").exists()), None)
 
 
+def require_postgresql() -> Path:
+    """Where the server's programs lie; skips the test where they do not, and fails it under ``CI``."""
+    if (binaries := find_binaries()) is not None:
+        return binaries
+    message = "PostgreSQL is not installed (apt-get install postgresql)"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """A running server for the whole session; a test that ends it starts it again."""
-    binaries = find_binaries()
-    if binaries is None:
-        message = "PostgreSQL is not installed (apt-get install postgresql)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    binaries = require_postgresql()
     folder = Path(tempfile.mkdtemp(prefix="hpo-postgresql-"))
     server = PostgresqlServer(binaries, folder)
     try:

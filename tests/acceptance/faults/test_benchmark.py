@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.faults.books import Disturbance, Training, find_repeats
 from tests.acceptance.faults.chaos import Schedule
-from tests.servers.postgresql import find_binaries
+from tests.servers.postgresql import require_postgresql
 from tests.servers.rabbitmq import require_rabbitmq
 
 ROOT = Path(__file__).parents[3]
@@ -22,8 +22,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.timeout(630)
 def test_rounds_of_random_faults_lose_nothing() -> None:
     require_rabbitmq("3.10")
-    if find_binaries() is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    require_postgresql()
     command = [sys.executable, "-m", "benchmarks.faults", "--rounds", "2", "--seed", "7", "--points", "24"]
     done = subprocess.run(
         [*command, "--parallel", "2", "--json"],
