@@ -22,7 +22,7 @@ TRAIN = """
 import os
 import time
 
-def may_end():
+def _may_end():
     for ticket in os.listdir("gate"):
         try:
             os.unlink(os.path.join("gate", ticket))
@@ -33,7 +33,7 @@ def may_end():
 
 def train(params):
     time.sleep({sleep})
-    while {gated} and not may_end():
+    while {gated} and not _may_end():
         time.sleep(0.02)
     return {{"loss": (params["x"] - 0.3) ** 2 + (params["k"] - 4) ** 2 / 100}}
 """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.acceptance.program import Project
+from tests.servers.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,9 +120,7 @@ def test_a_function_without_arguments(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_broker(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     broker = {"url": f"amqp://guest@127.0.0.1:{port}/", "connect_timeout_s": 2.0}
     project = Project(tmp_path, broker=broker)
     out, err = project.steer(code=2)

@@ -15,7 +15,8 @@ import pytest
 
 from tests.acceptance.program import EVALUATE, Project, wait_for
 from tests.servers.certificates import Authority, Certificate
-from tests.servers.rabbitmq import VERSIONS, RabbitNode, free_port, rabbit_node, run_as_root
+from tests.servers.ports import free_port
+from tests.servers.rabbitmq import VERSIONS, RabbitNode, rabbit_node, run_as_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,6 +21,7 @@ from hpo_steer.messages import Result, Work
 from hpo_steer.testing.transport import collect, eventually, points
 from hpo_steer.transport import BrokerSettings, steering_end, worker_end
 from hpo_steer.transport.base import Confirmed, Connected, Delivery, Disconnected, SteeringEnd, WorkerEnd
+from tests.servers.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,12 +78,6 @@ def result(experiment: str, point: int) -> Result:
 
 def admin(node: RabbitNode) -> Any:
     return pika.BlockingConnection(pika.URLParameters(node.url))
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.mark.slow
