@@ -134,7 +134,7 @@ def test_its_hypervolume_is_larger_than_that_of_any_random_search(
 @pytest.mark.parametrize(
     ("losses", "space", "method", "share"),
     [
-        (sphere, floats(6), "cmaes", 0.1),
+        (sphere, floats(6), "cmaes", 0.2),
         (sphere, floats(6), "ga", 0.1),
         (corner, floats(6), "cmaes", 0.1),
         (rosenbrock, floats(6), "cmaes", 0.2),
