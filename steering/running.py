@@ -45,7 +45,7 @@ def run_experiment(
         progress.notify("warning", text)
     if fresh and not yes:
         _confirm_fresh(run_path(config.experiment), in_database=config.experiment.store.url is not None)
-    signals = _Signals(progress)
+    signals = _Signals()
     with signals:
         session = Session.open(config, overrides, fresh=fresh, extend=extend, notify=progress.notify)
         signals.session = session
@@ -54,7 +54,9 @@ def run_experiment(
             try:
                 session.load()
                 progress.loaded(session)
-                outcome = session.run(lambda: progress.tick(session))
+                outcome = session.run(
+                    lambda: progress.tick(session), lambda: progress.notify("drain", drain_text(session))
+                )
             finally:
                 progress.end()
             points = session.points()
@@ -98,8 +100,7 @@ class _Signals:
         session: what to interrupt, once it is open.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self) -> None:
         self.session: Session | None = None
         self._previous: dict[int, Any] = {}
 
@@ -117,8 +118,8 @@ class _Signals:
             raise KeyboardInterrupt
         if number_ == signal.SIGTERM:
             self.session.interruptions = 2
-        elif self.session.interrupt() == 1:
-            self._progress.notify("drain", drain_text(self.session))
+        else:
+            self.session.interruptions += 1
 
 
 def drain_text(session: Session) -> str:

@@ -184,11 +184,12 @@ class Session:
         """Takes up the run where its store has it."""
         self.again = self.loop.load(workers_gone=self.experiment.broker.local)
 
-    def run(self, tick: Callable[[], None]) -> Outcome:
+    def run(self, tick: Callable[[], None], on_hold: Callable[[], None]) -> Outcome:
         """Steers until the search is over or the user has interrupted it.
 
         Args:
             tick: called several times a second.
+            on_hold: called once nothing is sent out any more, after the first interruption.
 
         Raises:
             HpoSteerError: the experiment can't go on; what was committed is safe and the run can be resumed.
@@ -207,6 +208,7 @@ class Session:
             if self.interruptions:
                 if quiet_since is None:
                     loop.hold()
+                    on_hold()
                     quiet_since = time.monotonic()
                 if loop.book.running():
                     quiet_since = time.monotonic()
@@ -223,11 +225,6 @@ class Session:
         for request in self.folder.requests():
             if self.loop.retry(request.points) is not None:
                 request.done()
-
-    def interrupt(self) -> int:
-        """The user wants to stop: the first time what runs may finish, the second time nothing is waited for."""
-        self.interruptions += 1
-        return self.interruptions
 
     def points(self) -> list[PointRecord]:
         """All points, from the store."""

@@ -352,7 +352,7 @@ def test_cancelled_points_are_dropped(bench: Bench) -> None:
 def test_a_first_signal_drains_and_a_second_stops(bench: Bench) -> None:
     worker = bench.start()
     bench.send(1, do="sleeps", seconds=1)
-    bench.send(2, do="sleeps", seconds=1)
+    bench.send(2, do="sleeps", seconds=30)
     bench.started(1)
     worker.send_signal(signal.SIGTERM)
     assert bench.result(1).metrics == {"loss": 1.0}

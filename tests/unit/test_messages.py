@@ -159,8 +159,14 @@ def test_a_bit_that_flips_does_no_more_harm(event: Event, place: int, bit: int) 
         ({"v": 2}, "result.v: protocol version 2, this is version 1"),
         ({"v": True}, "result.v: protocol version something else, this is version 1"),
         ({"v": None}, "result.v: protocol version something else, this is version 1"),
-        ({"type": "x" * 5000}, "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bye'"),
-        ({"type": "work"}, "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bye'"),
+        (
+            {"type": "x" * 5000},
+            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bye', 'echo'",
+        ),
+        (
+            {"type": "work"},
+            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bye', 'echo'",
+        ),
         ({"point": "17"}, "result.point: Input should be a valid integer"),
         ({"point": True}, "result.point: Input should be a valid integer"),
         ({"point": -1}, "result.point: Input should be greater than or equal to 0"),

@@ -122,15 +122,17 @@ def test_a_damaged_card_is_written_anew(project: Project, content: bytes) -> Non
 
 def test_a_write_ahead_log_left_by_a_kill_is_read(tmp_path: Path) -> None:
     """What was committed and is only in the log counts, also for those that read."""
-    project = Project(tmp_path, sleep=0.2)
+    project = Project(tmp_path, gated=True)
+    project.let_through(4)
     process = project.start("--config", "config.yaml")
-    wait_for(lambda: project.ended() >= 4, what="four points")
+    wait_for(lambda: project.ended() == 4, what="four points")
     process.kill()
     process.communicate()
+    project.open_gate()
     store = tmp_path / "runs" / "demo" / "store.db"
     assert store.with_name("store.db-wal").stat().st_size > 0
     done = [p for p in project.points() if p["state"] == "done"]
-    assert len(done) >= 4
+    assert len(done) == 4
     project.steer()
     after = {p["id"]: p["values"] for p in project.points()}
     assert all(after[p["id"]] == p["values"] for p in done)

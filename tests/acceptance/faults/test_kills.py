@@ -140,10 +140,11 @@ def test_a_second_steering_is_refused_and_the_first_is_unharmed(
 
     with arena:
         twin = threading.Thread(target=second)
-        twin.start()
-        arena.start()
-        arena.wait_for(lambda: arena.trained() >= 1, "a training")
-        second()
+        with arena.holding():
+            twin.start()
+            arena.start()
+            arena.wait_for(lambda: bool(arena.trainings()), "a training")
+            second()
         audit = arena.finish()
         twin.join()
         assert not audit.wrong, f"{audit.text()}\n{arena.story()}"

@@ -7,7 +7,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,7 +36,6 @@ from steering.store.schema import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from steering.store.base import Store
 
@@ -253,7 +254,8 @@ def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     file = _made(folder)
     file.chmod(0o644)
-    for each in (folder, *list(folder.parents)[:3]):
+    ours = [each for each in folder.parents if Path(tempfile.gettempdir()) in each.parents]
+    for each in (folder, *ours):
         each.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", AS_ANOTHER_USER, folder],
