@@ -10,8 +10,9 @@ from scipy.stats import qmc
 
 from algorithms.gaussian_process import Array, Posterior, fit, one_thread
 from algorithms.history import HistoryAlgorithm
-from algorithms.improvement import climb, log_nei, log_nei_of
+from algorithms.improvement import climb, descend, log_nei, log_nei_of
 from algorithms.options import whole
+from algorithms.surrogate import surrogates
 from algorithms.sobol import SobolSequence, sobol_points
 from hpo_steer.errors import ConfigError
 from hpo_steer.parameters import Categorical
@@ -104,26 +105,56 @@ class Bayesian(HistoryAlgorithm):
     def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
         completed = self.completed()
         at = self._features.of([params for params, _ in completed])
-        outcomes, noise = self._outcomes(
-            [o.values or {} for _, o in completed], [o.sem for _, o in completed]
-        )
-        posterior = Posterior(fit(at, outcomes, noise), at, outcomes)
+        raw, noise = self._outcomes([o.values or {} for _, o in completed], [o.sem for _, o in completed])
+        models = surrogates(at, raw, noise)
         rng = self.rng()
-        mean, _ = posterior.moments(at)
-        leaders = np.argsort(mean[:, 0], kind="stable")[:_INCUMBENTS]
+        first = models[0].posterior()
+        leaders = np.argsort(first.moments(at)[0][:, 0], kind="stable")[:_INCUMBENTS]
         pending = self._features.of([self.points[i] for i in self.pending] + more_pending)
         places = np.vstack([at[leaders], pending])
         normals = _normals(len(places) + n, rng)
-        imagined = posterior.sample(places, normals[: len(places)])
-        posterior.imagine(places, imagined)
         pool = self._pool([completed[i][0] for i in leaders.tolist()[:8]], rng)
         if not pool:
             return []
-        batch = _Batch(posterior, imagined.min(0), self._features.of(pool), pool, self._feasibility(at))
-        return [p for z in normals[len(places) :] if (p := self._pick(batch, z)) is not None]
+        features = self._features.of(pool)
+        feasibility = self._feasibility(at)
+        batches, means = [], []
+        for model in models:
+            posterior = model.posterior()
+            means.append(model.posterior())
+            imagined = posterior.sample(places, normals[: len(places)])
+            posterior.imagine(places, imagined)
+            batches.append(_Batch(posterior, imagined.min(0), features, pool, feasibility))
+        found: list[Params] = []
+        exploit = min(len(models) if n >= 8 else 1, n // 4)
+        for i, z in enumerate(normals[len(places) :]):
+            params = self._pick_best(batches[i], means[i]) if i < exploit else None
+            if params is None:
+                params = self._pick(batches[i % len(batches)])
+            if params is None:
+                break
+            for batch in batches:
+                batch.take(self._features.of([params]), z)
+            found.append(params)
+        return found
 
-    def _pick(self, batch: _Batch, normals: Array) -> Params | None:
-        """The next point of a batch, claimed and imagined; None if every candidate is spent."""
+    def _pick_best(self, batch: _Batch, mean: Posterior) -> Params | None:
+        """Where the model expects the best value of all, however sure it is of it; None if that is no new point."""
+        value = mean.moments(batch.features)[0][:, 0] - 1e-9 * batch.chance
+        value = np.where(batch.chance < _HOPELESS, np.inf, value)
+        starts = np.argsort(value, kind="stable")[:4].tolist()
+        free = self._features.free([batch.pool[i] for i in starts])
+        ends = descend(mean, batch.features[starts], free, steps=60)
+        options = [self._features.point(end, batch.pool[i]) for end, i in zip(ends, starts, strict=True)]
+        values = mean.moments(self._features.of(options))[0][:, 0]
+        for i in np.argsort(values, kind="stable").tolist():
+            params: Params = options[i]
+            if values[i] <= value[starts[0]] + 1e-12 and self.claim(params):
+                return params
+        return None
+
+    def _pick(self, batch: _Batch) -> Params | None:
+        """The next point of a batch, claimed; None if every candidate is spent."""
         starts = batch.leaders(4)
         free = self._features.free([batch.pool[i] for i in starts])
         ends = climb(batch.posterior, batch.best, batch.features[starts], free, steps=25)
@@ -135,11 +166,9 @@ class Bayesian(HistoryAlgorithm):
         for i in ranked:
             params: Params = options[i]
             if self.claim(params):
-                batch.take(self._features.of([params]), normals)
                 return params
         for i in batch.leaders(len(batch.pool)):
             if self.claim(batch.pool[i]):
-                batch.take(batch.features[i : i + 1], normals)
                 return batch.pool[i]
         return None
 
@@ -150,25 +179,18 @@ class Bayesian(HistoryAlgorithm):
             return None
         at = np.vstack([succeeded, self._features.of(invalid)])
         labels = np.repeat([-1.0, 1.0], [len(succeeded), len(invalid)])
-        return Posterior(fit(at, labels), at, labels)
+        fitted = fit(at, labels)
+        return Posterior(fitted, at, labels / fitted.scale)
 
     def _outcomes(self, values: list[Any], sems: list[Any]) -> tuple[Array, Array | None]:
         """Standardized outcomes to be minimised, and the variances of their noise if all are known."""
         goal = self.objectives[0]
         raw = goal.sign * np.array([v[goal.name] for v in values], dtype=np.float64)
-        scale = np.abs(raw).max() or 1.0
-        y = raw / scale
-        low, high = np.quantile(y, [0.25, 0.75])
-        if high > low:
-            y = np.minimum(y, high + 5.0 * (high - low))
-        spread = y.std()
-        if spread <= 1e-12:
-            return np.zeros_like(y), None
         known = [s.get(goal.name) if s else None for s in sems]
-        noise = None
-        if all(k is not None for k in known):
-            noise = np.maximum((np.array(known, dtype=np.float64) / scale / spread) ** 2, 1e-6)
-        return (y - y.mean()) / spread, noise
+        if any(k is None for k in known):
+            return raw, None
+        scale = np.abs(raw).max() or 1.0
+        return raw, (np.array(known, dtype=np.float64) / scale) ** 2
 
     def _pool(self, leaders: list[Params], rng: np.random.Generator) -> list[Params]:
         """New points to choose from: all over the cube, and around the best."""
@@ -178,7 +200,7 @@ class Bayesian(HistoryAlgorithm):
         count = self._candidates // 2
         near = base[rng.integers(len(base), size=count)]
         moved = rng.random((count, d)) < np.maximum(rng.choice([0.2, 0.5, 1.0], size=(count, 1)), 1.5 / d)
-        width = rng.choice([0.02, 0.08, 0.25], size=(count, 1))
+        width = rng.choice([0.003, 0.02, 0.08, 0.25], size=(count, 1))
         jump = np.where(
             self._features.unordered, rng.random((count, d)), near + width * rng.normal(size=(count, d))
         )
@@ -200,7 +222,7 @@ class _Batch:
     ) -> None:
         self.posterior, self.best, self.features, self.pool = posterior, best, features, pool
         self._feasibility = feasibility
-        self._log_chance = self._log_success(features)
+        self.chance = self._log_chance = self._log_success(features)
         self._explained = posterior.explained(features)
         self._mean, self._variance = posterior.moments(features)
 

@@ -1,39 +1,33 @@
-"""A Gaussian process as the Bayesian method needs it: fitted by BoTorch, then a few matrices.
+"""A Gaussian process as the Bayesian method needs it: fitted and evaluated with a few matrices.
 
-An ask evaluates the acquisition function some ten thousand times on few points at once, where the bookkeeping
-of a tensor library costs more than the arithmetic. So hyperparameters are BoTorch's, and what follows is
-NumPy.
+An ask fits several models and evaluates the acquisition function some ten thousand times on few points at once, where
+the bookkeeping of a tensor library costs more than the arithmetic. So all of it is NumPy, checked against BoTorch in the
+tests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
+from scipy.optimize import minimize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # GPyTorch's import warns of PyTorch's deprecations
-    from botorch.exceptions import ModelFittingError
-    from botorch.fit import fit_gpytorch_mll
-    from botorch.models import SingleTaskGP
-    from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
-    from gpytorch.mlls import ExactMarginalLogLikelihood
-    from linear_operator.utils.errors import NotPSDError
-
 Array: TypeAlias = NDArray[np.float64]
 
-_JITTER = 1e-6
+_JITTER, _LEAST_NOISE = 1e-6, 1e-8
 _FITTED_ON = 300  # hyperparameters hardly change with more points, and a fit costs their number cubed
+_LENGTHS, _NOISES = (math.log(0.01), math.log(50.0)), (math.log(1e-7), math.log(2.0))
+_NOISE_CENTRE, _NOISE_WIDTH = -9.0, 3.0
+_SCALE_SHAPE, _SCALE_RATE = 1.5, 0.5
+_LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -43,19 +37,51 @@ class Kernel:
     Attributes:
         lengthscales: ``f`` numbers.
         smooth: squared exponential if true, else Matern-5/2.
+        additive: the mean of a kernel for each feature alone rather than one of all together: for functions that are
+            sums of functions of one parameter (Duvenaud, Nickisch and Rasmussen, Additive Gaussian Processes, NIPS 2011).
     """
 
     lengthscales: Array
     smooth: bool = False
+    additive: bool = False
 
     def __call__(self, a: Array, b: Array) -> Array:
         """Covariances of the rows of `a` (``n x f``) with those of `b` (``m x f``): ``n x m``."""
-        return self.with_slope(a, b)[0]
+        if not self.additive:
+            return self._of(_squares(a / self.lengthscales, b / self.lengthscales))[0]
+        k = np.zeros((len(a), len(b)))
+        for j, scale in enumerate(self.lengthscales):
+            k += self._of(((a[:, j, None] - b[:, j]) / scale) ** 2)[0]
+        return k / len(self.lengthscales)
 
-    def with_slope(self, a: Array, b: Array) -> tuple[Array, Array]:
-        """Covariances, and their derivatives by the squared scaled distance, each ``n x m``."""
-        a, b = a / self.lengthscales, b / self.lengthscales
-        square = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2.0 * (a @ b.T), 0.0)
+    def pull(self, a: Array, b: Array, weights: Array) -> Array:
+        """The gradient by `a` of the sum of ``weights * k(a, b)`` (``n x m`` each): ``n x f``."""
+        squares = self.lengthscales**2
+        if not self.additive:
+            pull = 2.0 * weights * self._of(_squares(a / self.lengthscales, b / self.lengthscales))[1]
+            gradient: Array = (a * pull.sum(1, keepdims=True) - pull @ b) / squares
+            return gradient
+        gradient = np.empty_like(a)
+        for j, scale in enumerate(self.lengthscales):
+            apart = (a[:, j, None] - b[:, j]) / scale
+            gradient[:, j] = 2.0 * (weights * self._of(apart**2)[1] * apart).sum(1) / scale
+        return gradient / len(squares)
+
+    def stretch(self, x: Array, weights: Array) -> Array:
+        """The derivative by each log length scale of the sum of ``weights * k(x, x)``: ``f`` numbers."""
+        if not self.additive:
+            z = x / self.lengthscales
+            by_square = weights * self._of(_squares(z, z))[1]
+            moved: Array = 2.0 * (by_square.sum(1) @ (z * z)) - 2.0 * (z * (by_square @ z)).sum(0)
+            return -2.0 * moved
+        found = np.empty(len(self.lengthscales))
+        for j, scale in enumerate(self.lengthscales):
+            square = ((x[:, j, None] - x[:, j]) / scale) ** 2
+            found[j] = -2.0 * (weights * self._of(square)[1] * square).sum()
+        return found / len(found)
+
+    def _of(self, square: Array) -> tuple[Array, Array]:
+        """Covariances for squared scaled distances, and their derivatives by them."""
         if self.smooth:
             k = np.exp(-0.5 * square)
             return k, -0.5 * k
@@ -64,62 +90,174 @@ class Kernel:
         return (1.0 + root + root * root / 3.0) * decay, (-5.0 / 6.0) * (1.0 + root) * decay
 
 
+def _squares(a: Array, b: Array) -> Array:
+    """Squared distances of the rows of two arrays."""
+    found: Array = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2.0 * (a @ b.T), 0.0)
+    return found
+
+
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What a fit finds.
+    """What a fit finds. All but `scale` is in units of the outcomes divided by it.
 
     Attributes:
         kernel: of unit variance.
         mean: the constant prior mean.
         noise: the variance of the noise on each outcome, ``n`` numbers.
+        scale: the outcomes' standard deviation under the prior.
+        evidence: the logarithm of the density of each outcome given all others, summed (Rasmussen and Williams,
+            Gaussian Processes for Machine Learning, 2006, section 5.4.2).
     """
 
     kernel: Kernel
     mean: float
     noise: Array
+    scale: float = 1.0
+    evidence: float = 0.0
 
 
 def fit(
-    features: Array, outcomes: Array, noise: Array | None = None, *, smooth: bool = False
+    features: Array,
+    outcomes: Array,
+    noise: Array | None = None,
+    *,
+    smooth: bool = False,
+    even: bool = False,
+    short: bool = False,
+    additive: bool = False,
+    starts: int = 2,
 ) -> Hyperparameters:
-    """Fits a `SingleTaskGP` by maximum a posteriori, on the best and some others of very many points.
+    """Fits length scales, noise, mean and scale by maximum a posteriori, on a part of very many points.
 
-    The priors grow with the dimension (Hvarfner, Hellsten and Nardi, Vanilla Bayesian Optimization Performs
-    Great in High Dimensions, ICML 2024).
+    Mean and scale are found in closed form for each trial of the others (Santner, Williams and Notz, The Design and
+    Analysis of Computer Experiments, 2003, section 3.3), which L-BFGS-B varies by their gradient. The prior of the
+    length scales grows with the dimension (Hvarfner, Hellsten and Nardi, Vanilla Bayesian Optimization Performs Great
+    in High Dimensions, ICML 2024).
 
     Args:
         features: ``n x f``, in the unit cube.
         outcomes: ``n``, standardized, to be minimised.
         noise: ``n`` variances where they are known.
         smooth: squared exponential kernel rather than Matern-5/2.
+        even: one length scale for all features.
+        short: a prior of length scales around a third of the cube, whatever the dimension.
+        starts: from how many places the search begins.
     """
     n, f = features.shape
-    kernel = get_covar_module_with_dim_scaled_prior(ard_num_dims=f, use_rbf_kernel=smooth)
-    chosen = np.arange(n)
-    if n > _FITTED_ON:
-        ranked = np.argsort(outcomes, kind="stable")
-        best, rest = ranked[: _FITTED_ON // 2], np.sort(ranked[_FITTED_ON // 2 :])
-        spread = np.linspace(0, len(rest) - 1, _FITTED_ON - len(best)).round().astype(int)
-        chosen = np.sort(np.concatenate([best, rest[spread]]))
-    x = torch.from_numpy(np.ascontiguousarray(features[chosen]))
-    y = torch.from_numpy(np.ascontiguousarray(outcomes[chosen]))[:, None]
-    known = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise[chosen]))[:, None]
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        model = SingleTaskGP(x, y, known, covar_module=kernel, outcome_transform=None).double()
-        if np.ptp(outcomes) > 0.0:
-            # If the fit fails, the prior's own values still make a usable model.
-            with contextlib.suppress(ModelFittingError, NotPSDError):
-                fit_gpytorch_mll(
-                    ExactMarginalLogLikelihood(model.likelihood, model),
-                    optimizer_kwargs={"options": {"maxiter": 60}},
-                    max_attempts=2,
-                )
-    lengthscales = model.covar_module.lengthscale.detach().numpy().reshape(-1).astype(np.float64)
-    if noise is None:
-        noise = np.full(n, float(model.likelihood.noise.detach().reshape(-1)[0]))
-    return Hyperparameters(Kernel(lengthscales, smooth), float(model.mean_module.constant.detach()), noise)
+    chosen = some(outcomes, _FITTED_ON)
+    density = _Density(
+        features[chosen],
+        outcomes[chosen],
+        None if noise is None else noise[chosen],
+        smooth=smooth,
+        even=even,
+        short=short,
+        additive=additive,
+    )
+    best = density.starts[0]
+    if np.ptp(outcomes) > 0.0:
+        found = [density.climb(start) for start in density.starts[:starts]]
+        best = min(found, key=lambda each: each[0])[1]
+    _, _, mean, scale, ratio = density.at(best)
+    spread = np.full(n, ratio) if noise is None else noise / scale**2
+    return Hyperparameters(Kernel(density.lengths(best), smooth, additive), mean, spread, scale, density.foresight)
+
+
+def some(outcomes: Array, most: int) -> NDArray[np.intp]:
+    """Half of `most` points are the best ones, the others are spread over the rest in their order."""
+    n = len(outcomes)
+    if n <= most:
+        return np.arange(n)
+    ranked = np.argsort(outcomes, kind="stable")
+    best, rest = ranked[: most // 2], np.sort(ranked[most // 2 :])
+    spread = np.linspace(0, len(rest) - 1, most - len(best)).round().astype(int)
+    return np.sort(np.concatenate([best, rest[spread]]))
+
+
+class _Density:
+    """The posterior density of log length scales (``f``) and log noise, given outcomes.
+
+    Args:
+        x: features, ``n x f``.
+        y: outcomes, ``n``.
+        noise: known variances, ``n``; then scale is 1 and the noise is no variable.
+        smooth: as in `Kernel`.
+    """
+
+    def __init__(
+        self, x: Array, y: Array, noise: Array | None, *, smooth: bool, even: bool = False, short: bool = False, additive: bool = False
+    ) -> None:
+        self._additive = additive
+        self._x, self._y, self._noise, self._smooth = x, y, noise, smooth
+        self.foresight = 0.0
+        f = 1 if even else x.shape[1]
+        self._scales = f
+        dimension = x.shape[1]
+        self._centre, self._width = math.sqrt(2.0) + 0.5 * math.log(dimension), math.sqrt(3.0)
+        if additive:
+            self._centre, self._width, middle = math.log(0.35), 0.7, math.log(0.35)
+        elif short:
+            self._centre, self._width = math.log(0.35) + 0.25 * math.log(dimension), 0.7
+        if not additive:
+            middle = math.log(0.5) + 0.25 * math.log(dimension)
+        self.starts = [np.array([*[log_scale] * f, log_noise])[: f + (noise is None)]
+                       for log_scale, log_noise in ((middle, -7.0), (self._centre - 1.0, -4.5))]  # fmt: skip
+        self._bounds = [_LENGTHS] * f + [_NOISES] * (noise is None)
+
+    def lengths(self, t: Array) -> Array:
+        """The length scale of each feature."""
+        return np.exp(np.broadcast_to(t[: self._scales], self._x.shape[1])).copy()
+
+    def climb(self, start: Array) -> tuple[float, Array]:
+        """The least negative log density from a start, and where it is."""
+        found = minimize(
+            lambda t: self.at(t)[:2], start, jac=True, method="L-BFGS-B", bounds=self._bounds,
+            options={"maxiter": 60},
+        )  # fmt: skip
+        return float(found.fun), found.x
+
+    def at(self, t: Array) -> tuple[float, Array, float, float, float]:
+        """The negative log density, its gradient, and the best mean, scale and noise there."""
+        x, y, f = self._x, self._y, self._scales
+        n = len(y)
+        ratio = math.exp(t[f]) if self._noise is None else 0.0
+        kernel = Kernel(self.lengths(t), self._smooth, self._additive)
+        k = kernel(x, x)
+        k.flat[:: n + 1] += ratio + _LEAST_NOISE
+        if self._noise is not None:
+            k.flat[:: n + 1] += self._noise
+        root, failed = lapack.dpotrf(k, lower=1, clean=0)
+        if failed:
+            return 1e10, np.zeros_like(t), 0.0, 1.0, ratio
+        half, _ = lapack.dpotri(root, lower=1)
+        inverse = np.tril(half) + np.tril(half, -1).T
+        column = inverse.sum(1)
+        mean = float(column @ y / (column.sum() + 1e-12))
+        weights = inverse @ (y - mean)
+        fitted = float((y - mean) @ weights)
+        if self._noise is None:  # an inverse gamma prior of the variance keeps few points from a wild scale
+            mass = n + 2.0 * _SCALE_SHAPE
+            variance = (fitted + 2.0 * _SCALE_RATE) / mass
+            value = 0.5 * mass * math.log(variance)
+        else:
+            variance, value = 1.0, 0.5 * fitted
+        value += float(np.log(root.diagonal()).sum()) + 0.5 * n * _LOG_2PI
+        alone = inverse.diagonal()
+        self.foresight = -0.5 * float(
+            (weights**2 / (alone * variance) - np.log(alone) + math.log(variance) + _LOG_2PI).sum()
+        )
+        pull = 0.5 * (inverse - np.outer(weights, weights) / variance)  # by the entries of k
+        gradient = np.zeros_like(t)
+        stretched = kernel.stretch(x, pull)
+        gradient[:f] = stretched if f > 1 else stretched.sum()
+        away = (t[:f] - self._centre) / self._width
+        value += 0.5 * float(away @ away)
+        gradient[:f] += away / self._width
+        if self._noise is None:
+            away_noise = (t[f] - _NOISE_CENTRE) / _NOISE_WIDTH
+            value += 0.5 * away_noise**2
+            gradient[f] = ratio * float(pull.trace()) + away_noise / _NOISE_WIDTH
+        return value, gradient, mean / math.sqrt(variance), math.sqrt(variance), ratio
 
 
 @contextlib.contextmanager
@@ -134,9 +272,6 @@ def one_thread() -> Iterator[None]:
             from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
             stack.enter_context(threadpool_limits(1))
-        threads = torch.get_num_threads()
-        stack.callback(torch.set_num_threads, threads)
-        torch.set_num_threads(1)
         yield
 
 
@@ -157,7 +292,7 @@ class Posterior:
         self.places = features
         self.residuals = (outcomes - self.prior_mean)[:, None]
         gram = self.kernel(features, features)
-        self.inverse_root = _inverse_root(gram + np.diag(hyperparameters.noise))
+        self.inverse_root = _inverse_root(gram + np.diag(hyperparameters.noise), _LEAST_NOISE)
         self._weigh()
 
     def _weigh(self) -> None:
@@ -198,9 +333,8 @@ class Posterior:
         self._weigh()
 
 
-def _root(matrix: Array) -> Array:
+def _root(matrix: Array, jitter: float = _JITTER) -> Array:
     """The lower Cholesky root, with as much added to the diagonal as it takes."""
-    jitter = _JITTER
     while True:
         try:
             root: Array = cholesky(matrix + jitter * np.eye(len(matrix)), lower=True, check_finite=False)
@@ -212,7 +346,7 @@ def _root(matrix: Array) -> Array:
             return root
 
 
-def _inverse_root(matrix: Array) -> Array:
-    root = _root(matrix)
+def _inverse_root(matrix: Array, jitter: float = _JITTER) -> Array:
+    root = _root(matrix, jitter)
     inverse: Array = solve_triangular(root, np.eye(len(root)), lower=True, check_finite=False)
     return inverse
