@@ -11,6 +11,12 @@ BUILTIN: dict[str, AlgorithmEntry] = {
         extra="bayesian",
         heavy=True,
     ),
+    "evolution": AlgorithmEntry(
+        "algorithms.evolution:Evolution",
+        "NSGA-II, NSGA-III, CMA-ES and a genetic algorithm; for cheap points in great numbers",
+        extra="evolution",
+        heavy=True,
+    ),
     "grid": AlgorithmEntry("algorithms.grid:Grid", "every cell of a grid once, in order or shuffled"),
     "nevergrad": AlgorithmEntry(
         "algorithms.nevergrad_optimizers:Nevergrad",

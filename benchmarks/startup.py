@@ -21,6 +21,7 @@ HEAVY = (
     "ax",
     "optuna",
     "nevergrad",
+    "pymoo",
     "pika",
     "sqlalchemy",
     "alembic",

@@ -57,6 +57,43 @@ class TestBayesian(Builtin):
     rounds = 2
 
 
+class TestEvolution(Builtin):
+    """The method follows from the space."""
+
+    name = "evolution"
+    options: ClassVar[dict[str, Any]] = {"population": 4}
+
+
+class TestEvolutionUsual(Builtin):
+    """A population that is never full in these tests."""
+
+    name = "evolution"
+
+
+class TestEvolutionGa(Builtin):
+    name = "evolution"
+    options: ClassVar[dict[str, Any]] = {"method": "ga", "population": 6}
+
+
+class TestEvolutionCmaEs(Builtin):
+    name = "evolution"
+    options: ClassVar[dict[str, Any]] = {"method": "cmaes", "population": 4}
+    spaces = ("floats", "constrained")
+    finite = False  # its spaces have no conditions
+
+
+class TestEvolutionNsga2(Builtin):
+    name = "evolution"
+    options: ClassVar[dict[str, Any]] = {"method": "nsga2", "population": 6}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+
+
+class TestEvolutionNsga3(Builtin):
+    name = "evolution"
+    options: ClassVar[dict[str, Any]] = {"method": "nsga3", "population": 6}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize", "size": "minimize"}
+
+
 class TestTpe(Builtin):
     name = "optuna"
     options: ClassVar[dict[str, Any]] = {"sampler": "tpe", "sampler_options": {"n_startup_trials": 4}}
@@ -189,7 +226,7 @@ def test_a_sample_of_the_other_optimisers_of_nevergrad(optimizer: str) -> None:
 
 
 def test_the_registry_imports_no_library() -> None:
-    heavy = ["torch", "optuna", "nevergrad", "scipy", "numpy"]
+    heavy = ["torch", "optuna", "nevergrad", "pymoo", "scipy", "numpy"]
     code = f"import algorithms.registry, sys; sys.exit(str([m for m in {heavy!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "[]"
