@@ -40,11 +40,12 @@ fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null || debian_package python3-venv
 
 environment=${HPO_STEER_VENV:-.venv}
+case $environment in /*) ;; *) environment=$here/$environment ;; esac
 if [ ! -x "$environment/bin/python" ]; then
-    say "making $environment with $("$python" --version)"
+    say "making ${environment#"$here"/} with $("$python" --version)"
     "$python" -m venv "$environment"
 fi
-PATH="$here/$environment/bin:$PATH"
+PATH="$environment/bin:$PATH"
 export PATH
 
 install() { # install EXTRAS: this checkout, editable, with the tested versions
