@@ -1,8 +1,8 @@
 """A Gaussian process as the Bayesian method needs it: fitted and evaluated with a few matrices.
 
-An ask fits several models and evaluates the acquisition function some ten thousand times on few points at once, where
-the bookkeeping of a tensor library costs more than the arithmetic. So all of it is NumPy, checked against BoTorch in the
-tests.
+An ask fits several models and evaluates the acquisition function some ten thousand times on few points at once,
+where the bookkeeping of a tensor library costs more than the arithmetic. So all of it is NumPy, checked against
+BoTorch in the tests.
 """
 
 from __future__ import annotations
@@ -10,90 +10,61 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
 from scipy.optimize import minimize
+
+from algorithms.kernel import Array, Kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Array: TypeAlias = NDArray[np.float64]
+    from numpy.typing import NDArray
 
 _JITTER, _LEAST_NOISE = 1e-6, 1e-8
 _FITTED_ON = 300  # hyperparameters hardly change with more points, and a fit costs their number cubed
 _LENGTHS, _NOISES = (math.log(0.01), math.log(50.0)), (math.log(1e-7), math.log(2.0))
-_NOISE_CENTRE, _NOISE_WIDTH = -9.0, 3.0
+_LENGTH, _LENGTH_SPREAD = math.log(0.35), 0.8
 _SCALE_SHAPE, _SCALE_RATE = 1.5, 0.5
+_ITERATIONS = 60
 _LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A Matern-5/2 or squared exponential kernel of unit variance with a length scale for each feature.
+class Assumptions:
+    """What a model takes for granted before it sees an outcome.
 
     Attributes:
-        lengthscales: ``f`` numbers.
-        smooth: squared exponential if true, else Matern-5/2.
-        additive: the mean of a kernel for each feature alone rather than one of all together: for functions that are
-            sums of functions of one parameter (Duvenaud, Nickisch and Rasmussen, Additive Gaussian Processes, NIPS 2011).
+        smooth: squared exponential kernel rather than Matern-5/2.
+        additive: see `Kernel`.
+        even: one length scale for all features.
+        noisy: a tenth of the variance is noise, or what no smooth function explains, rather than next to nothing.
     """
 
-    lengthscales: Array
     smooth: bool = False
     additive: bool = False
+    even: bool = False
+    noisy: bool = False
 
-    def __call__(self, a: Array, b: Array) -> Array:
-        """Covariances of the rows of `a` (``n x f``) with those of `b` (``m x f``): ``n x m``."""
-        if not self.additive:
-            return self._of(_squares(a / self.lengthscales, b / self.lengthscales))[0]
-        k = np.zeros((len(a), len(b)))
-        for j, scale in enumerate(self.lengthscales):
-            k += self._of(((a[:, j, None] - b[:, j]) / scale) ** 2)[0]
-        return k / len(self.lengthscales)
+    def kernel(self, lengthscales: Array) -> Kernel:
+        """A kernel of this kind."""
+        return Kernel(lengthscales, self.smooth, self.additive)
 
-    def pull(self, a: Array, b: Array, weights: Array) -> Array:
-        """The gradient by `a` of the sum of ``weights * k(a, b)`` (``n x m`` each): ``n x f``."""
-        squares = self.lengthscales**2
-        if not self.additive:
-            pull = 2.0 * weights * self._of(_squares(a / self.lengthscales, b / self.lengthscales))[1]
-            gradient: Array = (a * pull.sum(1, keepdims=True) - pull @ b) / squares
-            return gradient
-        gradient = np.empty_like(a)
-        for j, scale in enumerate(self.lengthscales):
-            apart = (a[:, j, None] - b[:, j]) / scale
-            gradient[:, j] = 2.0 * (weights * self._of(apart**2)[1] * apart).sum(1) / scale
-        return gradient / len(squares)
+    def length(self, features: int) -> float:
+        """The prior's median of the logarithm of a length scale.
 
-    def stretch(self, x: Array, weights: Array) -> Array:
-        """The derivative by each log length scale of the sum of ``weights * k(x, x)``: ``f`` numbers."""
-        if not self.additive:
-            z = x / self.lengthscales
-            by_square = weights * self._of(_squares(z, z))[1]
-            moved: Array = 2.0 * (by_square.sum(1) @ (z * z)) - 2.0 * (z * (by_square @ z)).sum(0)
-            return -2.0 * moved
-        found = np.empty(len(self.lengthscales))
-        for j, scale in enumerate(self.lengthscales):
-            square = ((x[:, j, None] - x[:, j]) / scale) ** 2
-            found[j] = -2.0 * (weights * self._of(square)[1] * square).sum()
-        return found / len(found)
+        Distances in a cube grow with the root of its dimension, and with them what a kernel can tell apart. The prior
+        is tighter than that of Hvarfner, Hellsten and Nardi (Vanilla Bayesian Optimization Performs Great in High
+        Dimensions, ICML 2024): with some dozens of outcomes the latter lets most features fall away by chance.
+        """
+        return _LENGTH if self.additive else _LENGTH + 0.25 * math.log(features)
 
-    def _of(self, square: Array) -> tuple[Array, Array]:
-        """Covariances for squared scaled distances, and their derivatives by them."""
-        if self.smooth:
-            k = np.exp(-0.5 * square)
-            return k, -0.5 * k
-        root = np.sqrt(5.0 * square)
-        decay = np.exp(-root)
-        return (1.0 + root + root * root / 3.0) * decay, (-5.0 / 6.0) * (1.0 + root) * decay
-
-
-def _squares(a: Array, b: Array) -> Array:
-    """Squared distances of the rows of two arrays."""
-    found: Array = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2.0 * (a @ b.T), 0.0)
-    return found
+    @property
+    def noise(self) -> tuple[float, float]:
+        """The prior of the logarithm of the noise: mean and standard deviation."""
+        return (math.log(0.1), 1.0) if self.noisy else (-9.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -105,7 +76,7 @@ class Hyperparameters:
         mean: the constant prior mean.
         noise: the variance of the noise on each outcome, ``n`` numbers.
         scale: the outcomes' standard deviation under the prior.
-        evidence: the logarithm of the density of each outcome given all others, summed (Rasmussen and Williams,
+        evidence: the logarithm of the density of an outcome given all others, on average (Rasmussen and Williams,
             Gaussian Processes for Machine Learning, 2006, section 5.4.2).
     """
 
@@ -120,51 +91,37 @@ def fit(
     features: Array,
     outcomes: Array,
     noise: Array | None = None,
+    assumptions: Assumptions | None = None,
     *,
-    smooth: bool = False,
-    even: bool = False,
-    short: bool = False,
-    additive: bool = False,
     starts: int = 2,
 ) -> Hyperparameters:
     """Fits length scales, noise, mean and scale by maximum a posteriori, on a part of very many points.
 
     Mean and scale are found in closed form for each trial of the others (Santner, Williams and Notz, The Design and
-    Analysis of Computer Experiments, 2003, section 3.3), which L-BFGS-B varies by their gradient. The prior of the
-    length scales grows with the dimension (Hvarfner, Hellsten and Nardi, Vanilla Bayesian Optimization Performs Great
-    in High Dimensions, ICML 2024).
+    Analysis of Computer Experiments, 2003, section 3.3), which L-BFGS-B varies by their gradient.
 
     Args:
         features: ``n x f``, in the unit cube.
         outcomes: ``n``, standardized, to be minimised.
         noise: ``n`` variances where they are known.
-        smooth: squared exponential kernel rather than Matern-5/2.
-        even: one length scale for all features.
-        short: a prior of length scales around a third of the cube, whatever the dimension.
-        starts: from how many places the search begins.
+        assumptions: default: none of them.
+        starts: from how many places the search begins, 1 or 2.
     """
-    n, f = features.shape
+    n = len(outcomes)
     chosen = some(outcomes, _FITTED_ON)
-    density = _Density(
-        features[chosen],
-        outcomes[chosen],
-        None if noise is None else noise[chosen],
-        smooth=smooth,
-        even=even,
-        short=short,
-        additive=additive,
-    )
+    known = None if noise is None else noise[chosen]
+    density = _Density(features[chosen], outcomes[chosen], known, assumptions or Assumptions())
     best = density.starts[0]
     if np.ptp(outcomes) > 0.0:
         found = [density.climb(start) for start in density.starts[:starts]]
         best = min(found, key=lambda each: each[0])[1]
-    _, _, mean, scale, ratio = density.at(best)
-    spread = np.full(n, ratio) if noise is None else noise / scale**2
-    return Hyperparameters(Kernel(density.lengths(best), smooth, additive), mean, spread, scale, density.foresight)
+    trial = density.at(best)
+    spread = np.full(n, trial.noise) if noise is None else noise / trial.scale**2
+    return Hyperparameters(density.kernel(best), trial.mean, spread, trial.scale, trial.foresight)
 
 
 def some(outcomes: Array, most: int) -> NDArray[np.intp]:
-    """Half of `most` points are the best ones, the others are spread over the rest in their order."""
+    """Which of very many points are enough: half of `most` are the best ones, the others are spread over the rest."""
     n = len(outcomes)
     if n <= most:
         return np.arange(n)
@@ -174,90 +131,113 @@ def some(outcomes: Array, most: int) -> NDArray[np.intp]:
     return np.sort(np.concatenate([best, rest[spread]]))
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """What a place in the space of hyperparameters is worth.
+
+    Attributes:
+        value: the negative logarithm of the density, less a constant.
+        gradient: its derivatives.
+        mean: the best one, in units of `scale`.
+        scale: the best one.
+        noise: its variance in units of the scale's square.
+        foresight: see `Hyperparameters.evidence`.
+    """
+
+    value: float
+    gradient: Array
+    mean: float = 0.0
+    scale: float = 1.0
+    noise: float = 0.0
+    foresight: float = -math.inf
+
+
 class _Density:
-    """The posterior density of log length scales (``f``) and log noise, given outcomes.
+    """The posterior density of the logarithms of length scales and noise, given outcomes.
 
     Args:
         x: features, ``n x f``.
         y: outcomes, ``n``.
-        noise: known variances, ``n``; then scale is 1 and the noise is no variable.
-        smooth: as in `Kernel`.
+        noise: known variances, ``n``; then the scale is 1 and the noise is no variable.
+        assumptions: of the model.
     """
 
-    def __init__(
-        self, x: Array, y: Array, noise: Array | None, *, smooth: bool, even: bool = False, short: bool = False, additive: bool = False
-    ) -> None:
-        self._additive = additive
-        self._x, self._y, self._noise, self._smooth = x, y, noise, smooth
-        self.foresight = 0.0
-        f = 1 if even else x.shape[1]
-        self._scales = f
-        dimension = x.shape[1]
-        self._centre, self._width = math.sqrt(2.0) + 0.5 * math.log(dimension), math.sqrt(3.0)
-        if additive:
-            self._centre, self._width, middle = math.log(0.35), 0.7, math.log(0.35)
-        elif short:
-            self._centre, self._width = math.log(0.35) + 0.25 * math.log(dimension), 0.7
-        if not additive:
-            middle = math.log(0.5) + 0.25 * math.log(dimension)
-        self.starts = [np.array([*[log_scale] * f, log_noise])[: f + (noise is None)]
-                       for log_scale, log_noise in ((middle, -7.0), (self._centre - 1.0, -4.5))]  # fmt: skip
-        self._bounds = [_LENGTHS] * f + [_NOISES] * (noise is None)
+    def __init__(self, x: Array, y: Array, noise: Array | None, assumptions: Assumptions) -> None:
+        self._x, self._y, self._noise, self._assumed = x, y, noise, assumptions
+        f = x.shape[1]
+        self._scales = 1 if assumptions.even else f
+        self._length = assumptions.length(f)
+        levels = [math.log(0.2)] * 2 if assumptions.noisy else [-7.0, -4.5]
+        free = [1.0] * (noise is None)
+        self.starts = [
+            np.array([*[self._length + shift] * self._scales, *[level * one for one in free]])
+            for shift, level in zip((0.35, -0.35), levels, strict=True)
+        ]
+        self._bounds = [_LENGTHS] * self._scales + [_NOISES] * len(free)
 
-    def lengths(self, t: Array) -> Array:
-        """The length scale of each feature."""
-        return np.exp(np.broadcast_to(t[: self._scales], self._x.shape[1])).copy()
+    def kernel(self, t: Array) -> Kernel:
+        """The kernel at a place."""
+        lengthscales = np.exp(np.broadcast_to(t[: self._scales], self._x.shape[1]))
+        return self._assumed.kernel(np.array(lengthscales))
 
     def climb(self, start: Array) -> tuple[float, Array]:
-        """The least negative log density from a start, and where it is."""
-        found = minimize(
-            lambda t: self.at(t)[:2], start, jac=True, method="L-BFGS-B", bounds=self._bounds,
-            options={"maxiter": 60},
-        )  # fmt: skip
+        """The lowest value from a start, and where it is."""
+
+        def value(t: Array) -> tuple[float, Array]:
+            trial = self.at(t)
+            return trial.value, trial.gradient
+
+        options = {"maxiter": _ITERATIONS}
+        found = minimize(value, start, jac=True, method="L-BFGS-B", bounds=self._bounds, options=options)
         return float(found.fun), found.x
 
-    def at(self, t: Array) -> tuple[float, Array, float, float, float]:
-        """The negative log density, its gradient, and the best mean, scale and noise there."""
-        x, y, f = self._x, self._y, self._scales
-        n = len(y)
-        ratio = math.exp(t[f]) if self._noise is None else 0.0
-        kernel = Kernel(self.lengths(t), self._smooth, self._additive)
-        k = kernel(x, x)
-        k.flat[:: n + 1] += ratio + _LEAST_NOISE
-        if self._noise is not None:
-            k.flat[:: n + 1] += self._noise
-        root, failed = lapack.dpotrf(k, lower=1, clean=0)
+    def at(self, t: Array) -> _Trial:
+        """What a place is worth."""
+        y, n, known = self._y, len(self._y), self._noise
+        kernel = self.kernel(t)
+        ratio = math.exp(t[-1]) if known is None else 0.0
+        covariance = kernel(self._x, self._x)
+        covariance.flat[:: n + 1] += _LEAST_NOISE + (ratio if known is None else known)
+        root, failed = lapack.dpotrf(covariance, lower=1, clean=0)
         if failed:
-            return 1e10, np.zeros_like(t), 0.0, 1.0, ratio
+            return _Trial(1e10, np.zeros_like(t))
         half, _ = lapack.dpotri(root, lower=1)
         inverse = np.tril(half) + np.tril(half, -1).T
         column = inverse.sum(1)
         mean = float(column @ y / (column.sum() + 1e-12))
         weights = inverse @ (y - mean)
         fitted = float((y - mean) @ weights)
-        if self._noise is None:  # an inverse gamma prior of the variance keeps few points from a wild scale
+        variance, value = 1.0, 0.5 * fitted
+        if known is None:  # an inverse gamma prior of the variance keeps few points from a wild scale
             mass = n + 2.0 * _SCALE_SHAPE
             variance = (fitted + 2.0 * _SCALE_RATE) / mass
             value = 0.5 * mass * math.log(variance)
-        else:
-            variance, value = 1.0, 0.5 * fitted
-        value += float(np.log(root.diagonal()).sum()) + 0.5 * n * _LOG_2PI
-        alone = inverse.diagonal()
-        self.foresight = -0.5 * float(
-            (weights**2 / (alone * variance) - np.log(alone) + math.log(variance) + _LOG_2PI).sum()
+        value += float(np.log(root.diagonal()).sum())
+        pull = 0.5 * (inverse - np.outer(weights, weights) / variance)  # the derivative by each covariance
+        penalty, gradient = self._prior(t)
+        stretched = kernel.stretch(self._x, pull)
+        gradient[: self._scales] += stretched if self._scales > 1 else stretched.sum()
+        if known is None:
+            gradient[-1] += ratio * float(pull.trace())
+        alone = variance / inverse.diagonal()
+        foresight = -0.5 * float(
+            ((weights / inverse.diagonal()) ** 2 / alone + np.log(alone) + _LOG_2PI).mean()
         )
-        pull = 0.5 * (inverse - np.outer(weights, weights) / variance)  # by the entries of k
+        scale = math.sqrt(variance)
+        return _Trial(value + penalty, gradient, mean / scale, scale, ratio, foresight)
+
+    def _prior(self, t: Array) -> tuple[float, Array]:
+        """What the priors add to the value, and its derivatives."""
         gradient = np.zeros_like(t)
-        stretched = kernel.stretch(x, pull)
-        gradient[:f] = stretched if f > 1 else stretched.sum()
-        away = (t[:f] - self._centre) / self._width
-        value += 0.5 * float(away @ away)
-        gradient[:f] += away / self._width
+        away = (t[: self._scales] - self._length) / _LENGTH_SPREAD
+        penalty = 0.5 * float(away @ away)
+        gradient[: self._scales] = away / _LENGTH_SPREAD
         if self._noise is None:
-            away_noise = (t[f] - _NOISE_CENTRE) / _NOISE_WIDTH
-            value += 0.5 * away_noise**2
-            gradient[f] = ratio * float(pull.trace()) + away_noise / _NOISE_WIDTH
-        return value, gradient, mean / math.sqrt(variance), math.sqrt(variance), ratio
+            centre, spread = self._assumed.noise
+            apart = (t[-1] - centre) / spread
+            penalty += 0.5 * float(apart**2)
+            gradient[-1] = apart / spread
+        return penalty, gradient
 
 
 @contextlib.contextmanager
@@ -283,14 +263,14 @@ class Posterior:
     Args:
         hyperparameters: from `fit`.
         features: ``n x f``.
-        outcomes: ``n``.
+        outcomes: ``n``; all values from here on are in units of the fit's `scale`.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, features: Array, outcomes: Array) -> None:
         self.kernel = hyperparameters.kernel
         self.prior_mean = hyperparameters.mean
         self.places = features
-        self.residuals = (outcomes - self.prior_mean)[:, None]
+        self.residuals = (outcomes / hyperparameters.scale - self.prior_mean)[:, None]
         gram = self.kernel(features, features)
         self.inverse_root = _inverse_root(gram + np.diag(hyperparameters.noise), _LEAST_NOISE)
         self._weigh()

@@ -11,7 +11,8 @@ from scipy.special import erfcx, log_ndtr, ndtr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from algorithms.gaussian_process import Array, Posterior
+    from algorithms.gaussian_process import Posterior
+    from algorithms.kernel import Array
 
 _LOG_ROOT_2PI = float(0.5 * np.log(2.0 * np.pi))
 _ROOT_HALF_PI = float(np.sqrt(0.5 * np.pi))
