@@ -1,51 +1,57 @@
-"""Bayesian optimisation with a Gaussian process, in batches and aware of pending points."""
+"""Bayesian optimisation with Gaussian processes, in batches and aware of pending points."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import log_ndtr, ndtri
+from scipy.special import ndtri
 from scipy.stats import qmc
 
-from algorithms.gaussian_process import Array, Posterior, fit, one_thread
+from algorithms.candidates import Candidates
+from algorithms.features import Features
+from algorithms.gaussian_process import Posterior, fit, one_thread, some
 from algorithms.history import HistoryAlgorithm
-from algorithms.improvement import climb, log_nei, log_nei_of
+from algorithms.improvement import climb, descend
 from algorithms.options import whole
 from algorithms.sobol import SobolSequence, sobol_points
+from algorithms.surrogate import Surrogate, surrogates
 from hpo_steer.errors import ConfigError
-from hpo_steer.parameters import Categorical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from algorithms.kernel import Array
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
 _SCENARIOS = 64
 _INCUMBENTS = 16
-_HOPELESS = -1.6  # the logarithm of a one in five chance of success
-_RELAXED = 20  # a parameter of more values than this is treated as a continuum until it is rounded
+_KEPT = 800  # of very many outcomes so many are enough, and an ask costs their number cubed
+_BOLD = 4  # one point in so many is where a model expects the best value, however sure it is
+_STARTS = 4
+_WIDTHS = (0.003, 0.02, 0.08, 0.25)
+"""How far candidates around the best points lie from them, in units of the cube."""
 
 
 class Bayesian(HistoryAlgorithm):
-    """Noisy expected improvement on a Gaussian process; a batch is chosen point by point.
+    """Noisy expected improvement on Gaussian processes; a batch is chosen point by point.
 
     1. The first `initial_points` come from a scrambled Sobol sequence.
-    2. A Gaussian process (`algorithms.gaussian_process.fit`) models the standardized outcomes over the unit
-       cube. Outcomes far worse than the bulk are pulled in first: one diverged training must not flatten
-       the rest.
-    3. Pending points get imagined values, drawn jointly in 64 scenarios: nothing near them is proposed.
-    4. The point of the highest expected improvement, averaged over the scenarios, is found among candidates
+    2. Up to three Gaussian processes model the outcomes over the unit cube: those that explain them best among several
+       kernels and scales (`algorithms.surrogate.surrogates`). They choose the points of a batch in turn.
+    3. The first points of a batch are where each model expects the lowest value (one in four points at most): what
+       models disagree about is found out there, and what they agree about is refined.
+    4. Pending points get imagined values, drawn jointly in 64 scenarios: nothing near them is proposed.
+    5. The point of the highest expected improvement, averaged over the scenarios, is found among candidates
        all over the cube and around the best points, and refined by its gradient. It joins the pending ones,
        and so on until the batch is full (sequential greedy: Wilson, Hutter and Deisenroth, Maximizing
        Acquisition Functions for Bayesian Optimization, NeurIPS 2018).
 
     Unordered choices enter the model as one feature each. Candidates that break a constraint are dropped.
     A failed point is not proposed again, and where points failed as `invalid` the improvement is weighed with
-    the chance of success that a second model learns from them.
+    the chance of success that a further model learns from them. Of more than 800 outcomes the models see the best half,
+    and as many of the others.
 
     Args:
         space: where points come from.
@@ -88,7 +94,7 @@ class Bayesian(HistoryAlgorithm):
         self._place = 0
 
     def propose(self, n: int) -> list[Params]:
-        """Initial points while there are too few, then the model's."""
+        """Initial points while there are too few, then the models'."""
         known = len(self.completed())
         initial = max(self._initial - len(self.points), 0)
         if known < min(3, self._initial) or not self.points:
@@ -99,48 +105,85 @@ class Bayesian(HistoryAlgorithm):
                 found += self._batch(n - len(found), found)
         return found
 
-    # ---------------------------------------------------------------- the model
+    # ---------------------------------------------------------------- a batch
 
     def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
-        completed = self.completed()
-        at = self._features.of([params for params, _ in completed])
-        outcomes, noise = self._outcomes(
-            [o.values or {} for _, o in completed], [o.sem for _, o in completed]
-        )
-        posterior = Posterior(fit(at, outcomes, noise), at, outcomes)
+        params, models = self._models()
         rng = self.rng()
-        mean, _ = posterior.moments(at)
+        mean, _ = models[0].posterior().moments(models[0].features)
         leaders = np.argsort(mean[:, 0], kind="stable")[:_INCUMBENTS]
-        pending = self._features.of([self.points[i] for i in self.pending] + more_pending)
-        places = np.vstack([at[leaders], pending])
-        normals = _normals(len(places) + n, rng)
-        imagined = posterior.sample(places, normals[: len(places)])
-        posterior.imagine(places, imagined)
-        pool = self._pool([completed[i][0] for i in leaders.tolist()[:8]], rng)
+        pool = self._pool([params[i] for i in leaders.tolist()[:8]], rng)
         if not pool:
             return []
-        batch = _Batch(posterior, imagined.min(0), self._features.of(pool), pool, self._feasibility(at))
-        return [p for z in normals[len(places) :] if (p := self._pick(batch, z)) is not None]
+        pending = self._features.of([self.points[i] for i in self.pending] + more_pending)
+        places = np.vstack([models[0].features[leaders], pending])
+        normals = _normals(len(places) + n, rng)
+        features, feasibility = self._features.of(pool), self._feasibility(models[0].features)
+        batch = [
+            Candidates(pool, features, model.posterior(), places, normals[: len(places)], feasibility)
+            for model in models
+        ]
+        return self._choose(batch, [model.posterior() for model in models], normals[len(places) :])
 
-    def _pick(self, batch: _Batch, normals: Array) -> Params | None:
-        """The next point of a batch, claimed and imagined; None if every candidate is spent."""
-        starts = batch.leaders(4)
-        free = self._features.free([batch.pool[i] for i in starts])
-        ends = climb(batch.posterior, batch.best, batch.features[starts], free, steps=25)
-        refined = [self._features.point(end, batch.pool[i]) for end, i in zip(ends, starts, strict=True)]
-        refined = [params for params in refined if self.is_new(params)]
-        options = refined + [batch.pool[i] for i in starts]
-        values = batch.score(self._features.of(options))
-        ranked: list[int] = np.argsort(-values, kind="stable").tolist()
+    def _models(self) -> tuple[list[Params], list[Surrogate]]:
+        """The points that the models learn from, and the models, the best first."""
+        goal = self.objectives[0]
+        done = self.completed()
+        raw = goal.sign * np.array([float((o.values or {})[goal.name]) for _, o in done])
+        kept = some(raw, _KEPT)
+        done, raw = [done[i] for i in kept.tolist()], raw[kept]
+        sems = [o.sem.get(goal.name) if o.sem else None for _, o in done]
+        known = None if any(sem is None for sem in sems) else np.array(sems, dtype=np.float64) ** 2
+        params = [each for each, _ in done]
+        return params, surrogates(self._features.of(params), raw, known)
+
+    def _choose(self, batch: list[Candidates], means: list[Posterior], normals: Array) -> list[Params]:
+        """Takes a point for each row of `normals` (``n x s``), from one model after the other."""
+        found: list[Params] = []
+        bold = min(len(means), len(normals) // _BOLD)
+        for i, z in enumerate(normals):
+            params = self._lowest(batch[i], means[i]) if i < bold else None
+            params = params or self._most_promising(batch[i % len(batch)])
+            if params is None:
+                break
+            at = self._features.of([params])
+            for candidates in batch:
+                candidates.take(at, z)
+            found.append(params)
+        return found
+
+    def _lowest(self, candidates: Candidates, posterior: Posterior) -> Params | None:
+        """Where a model expects the lowest value, claimed; None if that is no new point."""
+        values = posterior.moments(candidates.features)[0][:, 0]
+        values = np.where(candidates.hopeless, np.inf, values)
+        starts = np.argsort(values, kind="stable")[:_STARTS].tolist()
+        origins = [candidates.pool[i] for i in starts]
+        ends = descend(posterior, candidates.features[starts], self._features.free(origins), steps=60)
+        options = [self._features.point(end, origin) for end, origin in zip(ends, origins, strict=True)]
+        reached = posterior.moments(self._features.of(options))[0][:, 0]
+        ranked: list[int] = np.argsort(reached, kind="stable").tolist()
         for i in ranked:
-            params: Params = options[i]
-            if self.claim(params):
-                batch.take(self._features.of([params]), normals)
+            params = options[i]
+            if reached[i] <= values[starts[0]] and self.claim(params):
                 return params
-        for i in batch.leaders(len(batch.pool)):
-            if self.claim(batch.pool[i]):
-                batch.take(batch.features[i : i + 1], normals)
-                return batch.pool[i]
+        return None
+
+    def _most_promising(self, candidates: Candidates) -> Params | None:
+        """Where a model expects the most improvement, claimed; None if every candidate is spent."""
+        starts = candidates.leaders(_STARTS)
+        origins = [candidates.pool[i] for i in starts]
+        free = self._features.free(origins)
+        ends = climb(candidates.posterior, candidates.best, candidates.features[starts], free, steps=25)
+        refined = [self._features.point(end, origin) for end, origin in zip(ends, origins, strict=True)]
+        options = [params for params in refined if self.is_new(params)] + origins
+        values = candidates.score(self._features.of(options))
+        ranked: list[int] = np.argsort(-values, kind="stable").tolist()
+        for params in [options[i] for i in ranked]:
+            if self.claim(params):
+                return params
+        for i in candidates.leaders(len(candidates.pool)):
+            if self.claim(candidates.pool[i]):
+                return candidates.pool[i]
         return None
 
     def _feasibility(self, succeeded: Array) -> Posterior | None:
@@ -148,27 +191,9 @@ class Bayesian(HistoryAlgorithm):
         invalid = [params for params, failure in self.failed() if failure.kind == "invalid"]
         if not invalid:
             return None
-        at = np.vstack([succeeded, self._features.of(invalid)])
-        labels = np.repeat([-1.0, 1.0], [len(succeeded), len(invalid)])
+        at = np.vstack([succeeded, self._features.of(invalid[-_KEPT:])])
+        labels = np.repeat([-1.0, 1.0], [len(succeeded), len(at) - len(succeeded)])
         return Posterior(fit(at, labels), at, labels)
-
-    def _outcomes(self, values: list[Any], sems: list[Any]) -> tuple[Array, Array | None]:
-        """Standardized outcomes to be minimised, and the variances of their noise if all are known."""
-        goal = self.objectives[0]
-        raw = goal.sign * np.array([v[goal.name] for v in values], dtype=np.float64)
-        scale = np.abs(raw).max() or 1.0
-        y = raw / scale
-        low, high = np.quantile(y, [0.25, 0.75])
-        if high > low:
-            y = np.minimum(y, high + 5.0 * (high - low))
-        spread = y.std()
-        if spread <= 1e-12:
-            return np.zeros_like(y), None
-        known = [s.get(goal.name) if s else None for s in sems]
-        noise = None
-        if all(k is not None for k in known):
-            noise = np.maximum((np.array(known, dtype=np.float64) / scale / spread) ** 2, 1e-6)
-        return (y - y.mean()) / spread, noise
 
     def _pool(self, leaders: list[Params], rng: np.random.Generator) -> list[Params]:
         """New points to choose from: all over the cube, and around the best."""
@@ -178,7 +203,7 @@ class Bayesian(HistoryAlgorithm):
         count = self._candidates // 2
         near = base[rng.integers(len(base), size=count)]
         moved = rng.random((count, d)) < np.maximum(rng.choice([0.2, 0.5, 1.0], size=(count, 1)), 1.5 / d)
-        width = rng.choice([0.02, 0.08, 0.25], size=(count, 1))
+        width = rng.choice(_WIDTHS, size=(count, 1))
         jump = np.where(
             self._features.unordered, rng.random((count, d)), near + width * rng.normal(size=(count, d))
         )
@@ -187,115 +212,8 @@ class Bayesian(HistoryAlgorithm):
         return [params for params in pool if self.is_new(params)]
 
 
-class _Batch:
-    """The candidates of one ask and what the model thinks of them, as points are taken one by one."""
-
-    def __init__(
-        self,
-        posterior: Posterior,
-        best: Array,
-        features: Array,
-        pool: list[Params],
-        feasibility: Posterior | None,
-    ) -> None:
-        self.posterior, self.best, self.features, self.pool = posterior, best, features, pool
-        self._feasibility = feasibility
-        self._log_chance = self._log_success(features)
-        self._explained = posterior.explained(features)
-        self._mean, self._variance = posterior.moments(features)
-
-    def leaders(self, count: int) -> list[int]:
-        """The candidates of the highest expected improvement, best first."""
-        scores = log_nei_of(self._mean, self._variance, self.best) + self._log_chance
-        return [int(i) for i in np.argsort(-scores, kind="stable")[:count]]
-
-    def score(self, at: Array) -> Array:
-        """The log of improvement times chance of success at ``m x f`` places."""
-        return log_nei(self.posterior, self.best, at) + self._log_success(at)
-
-    def _log_success(self, at: Array) -> Array:
-        if self._feasibility is None:
-            return np.zeros(len(at))
-        mean, variance = self._feasibility.moments(at)
-        chance: Array = log_ndtr(-mean[:, 0] / np.sqrt(variance))
-        # Late in a batch all improvements are tiny, and hopeless places would win by their improvement alone.
-        return np.where(chance < _HOPELESS, chance - 1e6, chance)
-
-    def take(self, at: Array, normals: Array) -> None:
-        """Imagines a value of one more pending point (``1 x f``) in each scenario."""
-        mean, variance = self.posterior.moments(at)
-        value = mean + np.sqrt(variance)[:, None] * normals
-        known = self.posterior.explained(at)
-        shared = self.posterior.kernel(self.features, at) - self._explained @ known.T
-        self._mean += shared / variance * (value - mean)
-        self._variance = np.maximum(self._variance - shared[:, 0] ** 2 / variance, 1e-12)
-        self._explained = np.hstack([self._explained, shared / np.sqrt(variance)])
-        self.posterior.imagine(at, value)
-        self.best = np.minimum(self.best, value[0])
-
-
 def _normals(count: int, rng: np.random.Generator) -> Array:
     """Quasi-random standard normal numbers, ``count x s``."""
     uniform = qmc.Sobol(min(count, qmc.Sobol.MAXDIM), rng=rng).random(_SCENARIOS).T
     normals: Array = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
     return normals
-
-
-class Features:
-    """How points look to the model: the unit cube, with one feature for each choice of three or more.
-
-    Args:
-        space: whose points.
-    """
-
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
-        self.unordered: NDArray[np.bool_] = np.array(
-            [isinstance(p, Categorical) and p.count > 2 for p in space], dtype=bool
-        )
-        parents = {parent for p in space for parent in p.when}
-        self._columns: list[slice] = []
-        width = 0
-        for p, spread in zip(space, self.unordered, strict=True):
-            size = p.count if spread and p.count is not None else 1
-            self._columns.append(slice(width, width + size))
-            width += size
-        self.width = width
-        self._movable = [
-            not isinstance(p, Categorical)
-            and (p.count is None or p.count > _RELAXED)
-            and p.name not in parents
-            for p in space
-        ]
-
-    def of(self, points: Sequence[Params]) -> Array:
-        """Features ``n x f`` of points; 0.5, and no choice at all, where a parameter is switched off."""
-        unit = self.space.encode_many(points)
-        if not self.unordered.any():
-            return unit
-        features = np.zeros((len(points), self.width))
-        for j, (p, columns) in enumerate(zip(self.space, self._columns, strict=True)):
-            if not self.unordered[j]:
-                features[:, columns.start] = unit[:, j]
-                continue
-            for i, params in enumerate(points):
-                if p.name in params:
-                    assert isinstance(p, Categorical)  # noqa: S101 - only these are unordered
-                    features[i, columns.start + p.index(params[p.name])] = 1.0
-        return features
-
-    def free(self, points: Sequence[Params]) -> NDArray[np.bool_]:
-        """Which features of each point a gradient may move, ``n x f``."""
-        free = np.zeros((len(points), self.width), dtype=bool)
-        for movable, p, columns in zip(self._movable, self.space, self._columns, strict=True):
-            if movable:
-                free[:, columns.start] = [p.name in params for params in points]
-        return free
-
-    def point(self, features: Array, origin: Params) -> Params:
-        """The point that a place stands for, with what cannot move taken from `origin`."""
-        params = dict(origin)
-        for movable, p, columns in zip(self._movable, self.space, self._columns, strict=True):
-            if movable and p.name in params:
-                params[p.name] = p.decode(float(features[columns.start]))
-        return params

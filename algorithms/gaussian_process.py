@@ -1,125 +1,243 @@
-"""A Gaussian process as the Bayesian method needs it: fitted by BoTorch, then a few matrices.
+"""A Gaussian process as the Bayesian method needs it: fitted and evaluated with a few matrices.
 
-An ask evaluates the acquisition function some ten thousand times on few points at once, where the bookkeeping
-of a tensor library costs more than the arithmetic. So hyperparameters are BoTorch's, and what follows is
-NumPy.
+An ask fits several models and evaluates the acquisition function some ten thousand times on few points at once,
+where the bookkeeping of a tensor library costs more than the arithmetic. So all of it is NumPy, checked against
+BoTorch in the tests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
+from scipy.optimize import minimize
+
+from algorithms.kernel import Array, Kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # GPyTorch's import warns of PyTorch's deprecations
-    from botorch.exceptions import ModelFittingError
-    from botorch.fit import fit_gpytorch_mll
-    from botorch.models import SingleTaskGP
-    from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
-    from gpytorch.mlls import ExactMarginalLogLikelihood
-    from linear_operator.utils.errors import NotPSDError
+    from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.float64]
-
-_JITTER = 1e-6
+_JITTER, _LEAST_NOISE = 1e-6, 1e-8
 _FITTED_ON = 300  # hyperparameters hardly change with more points, and a fit costs their number cubed
+_LENGTHS, _NOISES = (math.log(0.01), math.log(50.0)), (math.log(1e-7), math.log(2.0))
+_LENGTH, _LENGTH_SPREAD = math.log(0.35), 0.8
+_SCALE_SHAPE, _SCALE_RATE = 1.5, 0.5
+_ITERATIONS = 60
+_LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A Matern-5/2 or squared exponential kernel of unit variance with a length scale for each feature.
+class Assumptions:
+    """What a model takes for granted before it sees an outcome.
 
     Attributes:
-        lengthscales: ``f`` numbers.
-        smooth: squared exponential if true, else Matern-5/2.
+        smooth: squared exponential kernel rather than Matern-5/2.
+        additive: see `Kernel`.
+        even: one length scale for all features.
+        noisy: a tenth of the variance is noise, or what no smooth function explains, rather than next to nothing.
     """
 
-    lengthscales: Array
     smooth: bool = False
+    additive: bool = False
+    even: bool = False
+    noisy: bool = False
 
-    def __call__(self, a: Array, b: Array) -> Array:
-        """Covariances of the rows of `a` (``n x f``) with those of `b` (``m x f``): ``n x m``."""
-        return self.with_slope(a, b)[0]
+    def kernel(self, lengthscales: Array) -> Kernel:
+        """A kernel of this kind."""
+        return Kernel(lengthscales, self.smooth, self.additive)
 
-    def with_slope(self, a: Array, b: Array) -> tuple[Array, Array]:
-        """Covariances, and their derivatives by the squared scaled distance, each ``n x m``."""
-        a, b = a / self.lengthscales, b / self.lengthscales
-        square = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2.0 * (a @ b.T), 0.0)
-        if self.smooth:
-            k = np.exp(-0.5 * square)
-            return k, -0.5 * k
-        root = np.sqrt(5.0 * square)
-        decay = np.exp(-root)
-        return (1.0 + root + root * root / 3.0) * decay, (-5.0 / 6.0) * (1.0 + root) * decay
+    def length(self, features: int) -> float:
+        """The prior's median of the logarithm of a length scale.
+
+        Distances in a cube grow with the root of its dimension, and with them what a kernel can tell apart. The prior
+        is tighter than that of Hvarfner, Hellsten and Nardi (Vanilla Bayesian Optimization Performs Great in High
+        Dimensions, ICML 2024): with some dozens of outcomes the latter lets most features fall away by chance.
+        """
+        return _LENGTH if self.additive else _LENGTH + 0.25 * math.log(features)
+
+    @property
+    def noise(self) -> tuple[float, float]:
+        """The prior of the logarithm of the noise: mean and standard deviation."""
+        return (math.log(0.1), 1.0) if self.noisy else (-9.0, 3.0)
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What a fit finds.
+    """What a fit finds. All but `scale` is in units of the outcomes divided by it.
 
     Attributes:
         kernel: of unit variance.
         mean: the constant prior mean.
         noise: the variance of the noise on each outcome, ``n`` numbers.
+        scale: the outcomes' standard deviation under the prior.
+        evidence: the logarithm of the density of an outcome given all others, on average (Rasmussen and Williams,
+            Gaussian Processes for Machine Learning, 2006, section 5.4.2).
     """
 
     kernel: Kernel
     mean: float
     noise: Array
+    scale: float = 1.0
+    evidence: float = 0.0
 
 
 def fit(
-    features: Array, outcomes: Array, noise: Array | None = None, *, smooth: bool = False
+    features: Array,
+    outcomes: Array,
+    noise: Array | None = None,
+    assumptions: Assumptions | None = None,
+    *,
+    starts: int = 2,
 ) -> Hyperparameters:
-    """Fits a `SingleTaskGP` by maximum a posteriori, on the best and some others of very many points.
+    """Fits length scales, noise, mean and scale by maximum a posteriori, on a part of very many points.
 
-    The priors grow with the dimension (Hvarfner, Hellsten and Nardi, Vanilla Bayesian Optimization Performs
-    Great in High Dimensions, ICML 2024).
+    Mean and scale are found in closed form for each trial of the others (Santner, Williams and Notz, The Design and
+    Analysis of Computer Experiments, 2003, section 3.3), which L-BFGS-B varies by their gradient.
 
     Args:
         features: ``n x f``, in the unit cube.
         outcomes: ``n``, standardized, to be minimised.
         noise: ``n`` variances where they are known.
-        smooth: squared exponential kernel rather than Matern-5/2.
+        assumptions: default: none of them.
+        starts: from how many places the search begins, 1 or 2.
     """
-    n, f = features.shape
-    kernel = get_covar_module_with_dim_scaled_prior(ard_num_dims=f, use_rbf_kernel=smooth)
-    chosen = np.arange(n)
-    if n > _FITTED_ON:
-        ranked = np.argsort(outcomes, kind="stable")
-        best, rest = ranked[: _FITTED_ON // 2], np.sort(ranked[_FITTED_ON // 2 :])
-        spread = np.linspace(0, len(rest) - 1, _FITTED_ON - len(best)).round().astype(int)
-        chosen = np.sort(np.concatenate([best, rest[spread]]))
-    x = torch.from_numpy(np.ascontiguousarray(features[chosen]))
-    y = torch.from_numpy(np.ascontiguousarray(outcomes[chosen]))[:, None]
-    known = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise[chosen]))[:, None]
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        model = SingleTaskGP(x, y, known, covar_module=kernel, outcome_transform=None).double()
-        if np.ptp(outcomes) > 0.0:
-            # If the fit fails, the prior's own values still make a usable model.
-            with contextlib.suppress(ModelFittingError, NotPSDError):
-                fit_gpytorch_mll(
-                    ExactMarginalLogLikelihood(model.likelihood, model),
-                    optimizer_kwargs={"options": {"maxiter": 60}},
-                    max_attempts=2,
-                )
-    lengthscales = model.covar_module.lengthscale.detach().numpy().reshape(-1).astype(np.float64)
-    if noise is None:
-        noise = np.full(n, float(model.likelihood.noise.detach().reshape(-1)[0]))
-    return Hyperparameters(Kernel(lengthscales, smooth), float(model.mean_module.constant.detach()), noise)
+    n = len(outcomes)
+    chosen = some(outcomes, _FITTED_ON)
+    known = None if noise is None else noise[chosen]
+    density = _Density(features[chosen], outcomes[chosen], known, assumptions or Assumptions())
+    best = density.starts[0]
+    if np.ptp(outcomes) > 0.0:
+        found = [density.climb(start) for start in density.starts[:starts]]
+        best = min(found, key=lambda each: each[0])[1]
+    trial = density.at(best)
+    spread = np.full(n, trial.noise) if noise is None else noise / trial.scale**2
+    return Hyperparameters(density.kernel(best), trial.mean, spread, trial.scale, trial.foresight)
+
+
+def some(outcomes: Array, most: int) -> NDArray[np.intp]:
+    """Which of very many points are enough: half of `most` are the best ones, the others are spread over the rest."""
+    n = len(outcomes)
+    if n <= most:
+        return np.arange(n)
+    ranked = np.argsort(outcomes, kind="stable")
+    best, rest = ranked[: most // 2], np.sort(ranked[most // 2 :])
+    spread = np.linspace(0, len(rest) - 1, most - len(best)).round().astype(int)
+    return np.sort(np.concatenate([best, rest[spread]]))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a place in the space of hyperparameters is worth.
+
+    Attributes:
+        value: the negative logarithm of the density, less a constant.
+        gradient: its derivatives.
+        mean: the best one, in units of `scale`.
+        scale: the best one.
+        noise: its variance in units of the scale's square.
+        foresight: see `Hyperparameters.evidence`.
+    """
+
+    value: float
+    gradient: Array
+    mean: float = 0.0
+    scale: float = 1.0
+    noise: float = 0.0
+    foresight: float = -math.inf
+
+
+class _Density:
+    """The posterior density of the logarithms of length scales and noise, given outcomes.
+
+    Args:
+        x: features, ``n x f``.
+        y: outcomes, ``n``.
+        noise: known variances, ``n``; then the scale is 1 and the noise is no variable.
+        assumptions: of the model.
+    """
+
+    def __init__(self, x: Array, y: Array, noise: Array | None, assumptions: Assumptions) -> None:
+        self._x, self._y, self._noise, self._assumed = x, y, noise, assumptions
+        f = x.shape[1]
+        self._scales = 1 if assumptions.even else f
+        self._length = assumptions.length(f)
+        levels = [math.log(0.2)] * 2 if assumptions.noisy else [-7.0, -4.5]
+        free = [1.0] * (noise is None)
+        self.starts = [
+            np.array([*[self._length + shift] * self._scales, *[level * one for one in free]])
+            for shift, level in zip((0.35, -0.35), levels, strict=True)
+        ]
+        self._bounds = [_LENGTHS] * self._scales + [_NOISES] * len(free)
+
+    def kernel(self, t: Array) -> Kernel:
+        """The kernel at a place."""
+        lengthscales = np.exp(np.broadcast_to(t[: self._scales], self._x.shape[1]))
+        return self._assumed.kernel(np.array(lengthscales))
+
+    def climb(self, start: Array) -> tuple[float, Array]:
+        """The lowest value from a start, and where it is."""
+
+        def value(t: Array) -> tuple[float, Array]:
+            trial = self.at(t)
+            return trial.value, trial.gradient
+
+        options = {"maxiter": _ITERATIONS}
+        found = minimize(value, start, jac=True, method="L-BFGS-B", bounds=self._bounds, options=options)
+        return float(found.fun), found.x
+
+    def at(self, t: Array) -> _Trial:
+        """What a place is worth."""
+        y, n, known = self._y, len(self._y), self._noise
+        kernel = self.kernel(t)
+        ratio = math.exp(t[-1]) if known is None else 0.0
+        covariance = kernel(self._x, self._x)
+        covariance.flat[:: n + 1] += _LEAST_NOISE + (ratio if known is None else known)
+        root, failed = lapack.dpotrf(covariance, lower=1, clean=0)
+        if failed:
+            return _Trial(1e10, np.zeros_like(t))
+        half, _ = lapack.dpotri(root, lower=1)
+        inverse = np.tril(half) + np.tril(half, -1).T
+        column = inverse.sum(1)
+        mean = float(column @ y / (column.sum() + 1e-12))
+        weights = inverse @ (y - mean)
+        fitted = float((y - mean) @ weights)
+        variance, value = 1.0, 0.5 * fitted
+        if known is None:  # an inverse gamma prior of the variance keeps few points from a wild scale
+            mass = n + 2.0 * _SCALE_SHAPE
+            variance = (fitted + 2.0 * _SCALE_RATE) / mass
+            value = 0.5 * mass * math.log(variance)
+        value += float(np.log(root.diagonal()).sum())
+        pull = 0.5 * (inverse - np.outer(weights, weights) / variance)  # the derivative by each covariance
+        penalty, gradient = self._prior(t)
+        stretched = kernel.stretch(self._x, pull)
+        gradient[: self._scales] += stretched if self._scales > 1 else stretched.sum()
+        if known is None:
+            gradient[-1] += ratio * float(pull.trace())
+        alone = variance / inverse.diagonal()
+        foresight = -0.5 * float(
+            ((weights / inverse.diagonal()) ** 2 / alone + np.log(alone) + _LOG_2PI).mean()
+        )
+        scale = math.sqrt(variance)
+        return _Trial(value + penalty, gradient, mean / scale, scale, ratio, foresight)
+
+    def _prior(self, t: Array) -> tuple[float, Array]:
+        """What the priors add to the value, and its derivatives."""
+        gradient = np.zeros_like(t)
+        away = (t[: self._scales] - self._length) / _LENGTH_SPREAD
+        penalty = 0.5 * float(away @ away)
+        gradient[: self._scales] = away / _LENGTH_SPREAD
+        if self._noise is None:
+            centre, spread = self._assumed.noise
+            apart = (t[-1] - centre) / spread
+            penalty += 0.5 * float(apart**2)
+            gradient[-1] = apart / spread
+        return penalty, gradient
 
 
 @contextlib.contextmanager
@@ -134,9 +252,6 @@ def one_thread() -> Iterator[None]:
             from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
             stack.enter_context(threadpool_limits(1))
-        threads = torch.get_num_threads()
-        stack.callback(torch.set_num_threads, threads)
-        torch.set_num_threads(1)
         yield
 
 
@@ -148,16 +263,16 @@ class Posterior:
     Args:
         hyperparameters: from `fit`.
         features: ``n x f``.
-        outcomes: ``n``.
+        outcomes: ``n``; all values from here on are in units of the fit's `scale`.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, features: Array, outcomes: Array) -> None:
         self.kernel = hyperparameters.kernel
         self.prior_mean = hyperparameters.mean
         self.places = features
-        self.residuals = (outcomes - self.prior_mean)[:, None]
+        self.residuals = (outcomes / hyperparameters.scale - self.prior_mean)[:, None]
         gram = self.kernel(features, features)
-        self.inverse_root = _inverse_root(gram + np.diag(hyperparameters.noise))
+        self.inverse_root = _inverse_root(gram + np.diag(hyperparameters.noise), _LEAST_NOISE)
         self._weigh()
 
     def _weigh(self) -> None:
@@ -198,9 +313,8 @@ class Posterior:
         self._weigh()
 
 
-def _root(matrix: Array) -> Array:
+def _root(matrix: Array, jitter: float = _JITTER) -> Array:
     """The lower Cholesky root, with as much added to the diagonal as it takes."""
-    jitter = _JITTER
     while True:
         try:
             root: Array = cholesky(matrix + jitter * np.eye(len(matrix)), lower=True, check_finite=False)
@@ -212,7 +326,7 @@ def _root(matrix: Array) -> Array:
             return root
 
 
-def _inverse_root(matrix: Array) -> Array:
-    root = _root(matrix)
+def _inverse_root(matrix: Array, jitter: float = _JITTER) -> Array:
+    root = _root(matrix, jitter)
     inverse: Array = solve_triangular(root, np.eye(len(root)), lower=True, check_finite=False)
     return inverse

@@ -11,7 +11,8 @@ from scipy.special import erfcx, log_ndtr, ndtr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from algorithms.gaussian_process import Array, Posterior
+    from algorithms.gaussian_process import Posterior
+    from algorithms.kernel import Array
 
 _LOG_ROOT_2PI = float(0.5 * np.log(2.0 * np.pi))
 _ROOT_HALF_PI = float(np.sqrt(0.5 * np.pi))
@@ -60,7 +61,7 @@ def log_nei_of(mean: Array, variance: Array, best: Array) -> Array:
 def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, Array]:
     """`log_nei` and its gradient, ``m`` and ``m x f`` numbers."""
     kernel = posterior.kernel
-    k, slope = kernel.with_slope(at, posterior.places)
+    k = kernel(at, posterior.places)
     root = k @ posterior.inverse_root.T
     sigma = np.sqrt(np.maximum(1.0 - (root * root).sum(1), 1e-12))[:, None]
     mean = posterior.prior_mean + k @ posterior.weights
@@ -72,9 +73,7 @@ def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, 
     by_mean = -share * np.exp(log_ndtr(u) - log_h) / sigma
     by_sigma = (share * np.exp(-0.5 * u * u - _LOG_ROOT_2PI - log_h)).sum(1, keepdims=True) / sigma
     by_k = by_mean @ posterior.weights.T - (by_sigma / sigma) * (root @ posterior.inverse_root)
-    pull = 2.0 * by_k * slope
-    squares = kernel.lengthscales**2
-    gradient = (at * pull.sum(1, keepdims=True) - pull @ posterior.places) / squares
+    gradient = kernel.pull(at, posterior.places, by_k)
     return value, gradient
 
 
@@ -117,6 +116,29 @@ def climb(posterior: Posterior, best: Array, starts: Array, free: NDArray[np.boo
         bounds=[(0.0, 1.0)] * len(moving[0]),
         options={"maxiter": steps, "maxfun": 2 * steps},
     )
+    ends = starts.copy()
+    ends[moving] = np.clip(found.x, 0.0, 1.0)
+    return ends
+
+
+def descend(posterior: Posterior, starts: Array, free: NDArray[np.bool_], steps: int) -> Array:
+    """Descends the mean from several starts at once; arguments and result as of `climb`."""
+    if not free.any():
+        return starts
+    moving = free.nonzero()
+    kernel = posterior.kernel
+
+    def value(x: Array) -> tuple[float, Array]:
+        at = starts.copy()
+        at[moving] = x
+        k = kernel(at, posterior.places)
+        gradient = kernel.pull(at, posterior.places, np.broadcast_to(posterior.weights[:, 0], k.shape))
+        return float((k @ posterior.weights[:, 0]).sum()), gradient[moving]
+
+    found = minimize(
+        value, starts[moving], jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(moving[0]),
+        options={"maxiter": steps, "ftol": 1e-14, "gtol": 1e-9},
+    )  # fmt: skip
     ends = starts.copy()
     ends[moving] = np.clip(found.x, 0.0, 1.0)
     return ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import logging
 import warnings
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 
 from algorithms.history import HistoryAlgorithm
 from algorithms.options import keywords, text
-from hpo_steer.errors import AlgorithmError, ConfigError, nearest
+from hpo_steer.errors import AlgorithmError, ConfigError, MissingExtra, nearest
 from hpo_steer.parameters import Categorical, Float, Int, Parameter, canonical
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ class _Recipe:
                 "algorithm.sampler",
                 f'"{name}" takes one objective, and there are {objectives}; use nsgaii or tpe',
             )
+        if name == "gp" and importlib.util.find_spec("torch") is None:
+            raise MissingExtra("Optuna's sampler gp", "botorch")
         self.name, self.options = name, options
         self.space = space
         self.without_state = name in _WITHOUT_STATE

@@ -7,8 +7,7 @@ from hpo_steer.registry import AlgorithmEntry
 BUILTIN: dict[str, AlgorithmEntry] = {
     "bayesian": AlgorithmEntry(
         "algorithms.bayesian:Bayesian",
-        "Gaussian process and noisy expected improvement, in batches; for expensive points (BoTorch)",
-        extra="bayesian",
+        "Gaussian processes and noisy expected improvement, in batches; for expensive points",
         heavy=True,
     ),
     "evolution": AlgorithmEntry(

@@ -8,7 +8,8 @@ import platform
 import statistics
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from tests.servers.postgresql import PostgresqlServer, find_binaries
 from tests.servers.rabbitmq import RabbitNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @contextmanager
@@ -56,6 +57,15 @@ def median(values: list[float]) -> float:
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def show(result: dict[str, Any], lines: list[str], *, as_json: bool) -> None:

@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.noop import ends_of_a_run
+from benchmarks.search.problems import problem
+from benchmarks.search.race import Task, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,3 +38,67 @@ def test_flat_compares_two_moments_of_one_run() -> None:
 
 def test_a_run_of_no_op_points_evaluates_each_once() -> None:
     assert len(ends_of_a_run(400)) == 400
+
+
+def test_search_compares_contenders_with_the_figures_of_their_seeds() -> None:
+    arguments = ["--problems", "branin,dtlz2-2", "--contenders", "sobol,random", "--seeds", "2"]
+    arguments += ["--batch", "4", "--evaluations", "12", "--jobs", "2"]
+    found = answer("search", *arguments)
+    assert found["benchmark"] == "search"
+    assert found["problems"].keys() == {"branin", "dtlz2-2"}
+    for name, on in found["problems"].items():
+        assert on["contenders"].keys() == {"sobol", "random"}
+        assert on["best_peer"] == "random"
+        for contender, row in on["contenders"].items():
+            tasks = [Task(name, contender, seed, batch=4, evaluations=12) for seed in range(2)]
+            assert row["regrets"] == [
+                problem(name).regret(run(task).best, on["best_known"]) for task in tasks
+            ]
+            low, high = row["quartiles"]
+            assert low <= row["median_regret"] <= high
+            assert row["median_ask_s"] > 0.0
+            assert row["failed"] == []
+    over = found["contenders"]
+    assert over["random"]["geometric_mean_ratio"] == 1.0
+    assert over["sobol"]["ours"]
+    assert over["sobol"]["worst_ratio"] >= over["sobol"]["geometric_mean_ratio"] > 0.0
+    assert over["sobol"]["mean_rank"] + over["random"]["mean_rank"] == 3.0
+
+
+def test_search_goes_on_from_what_was_kept(tmp_path: Path) -> None:
+    arguments = ["--problems", "branin", "--contenders", "random", "--evaluations", "4", "--keep"]
+    first = answer("search", *arguments, str(tmp_path / "kept.jsonl"), "--seeds", "1")
+    second = answer("search", *arguments, str(tmp_path / "kept.jsonl"), "--seeds", "2")
+    assert (first["kept_tasks"], second["kept_tasks"]) == (0, 1)
+    rows = [found["problems"]["branin"]["contenders"]["random"] for found in (first, second)]
+    assert rows[1]["regrets"][:1] == rows[0]["regrets"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--problems", "brannin"], 'no problem "brannin"; did you mean "branin"? (--list lists all)'),
+        (["--contenders", "baysian"], 'no contender "baysian"; did you mean "bayesian"? (--list lists all)'),
+        (["--overlap", "0"], "--overlap is a share above 0 and up to 1, got 0.0"),
+    ],
+)
+def test_search_says_what_is_wrong_in_a_sentence(arguments: list[str], sentence: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.search", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence + "\n")
+
+
+def test_ask_time_says_how_long_and_how_good() -> None:
+    found = answer("ask_time", "--told", "8,16", "--contenders", "sobol,random")
+    assert found["told"].keys() == {"8", "16"}
+    for rows in found["told"].values():
+        assert rows.keys() == {"sobol", "random"}
+        for row in rows.values():
+            assert row["points"] == row["distinct"] == 20
+            assert row["ask_s"] > 0.0
+            assert 0.0 < row["best_value"] <= row["median_value"] < 22.4
+
+
+def test_ask_time_has_a_limit() -> None:
+    found = answer("ask_time", "--told", "8", "--contenders", "random", "--limit-s", "0.01")
+    assert found["told"]["8"]["random"] == {"error": "took more than 0.01 s to take in the history"}

@@ -7,10 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-pytest.importorskip("botorch")
-
-from algorithms.gaussian_process import Hyperparameters, Kernel, Posterior, fit
-from algorithms.improvement import climb, log_improvement, log_nei, log_nei_slope
+from algorithms.gaussian_process import Assumptions, Hyperparameters, Posterior, _Density, fit, some
+from algorithms.improvement import climb, descend, log_improvement, log_nei, log_nei_slope
+from algorithms.kernel import Kernel
 
 RNG = np.random.default_rng(0)
 X = RNG.random((15, 3))
@@ -21,7 +20,8 @@ AT = RNG.random((6, 3))
 
 @pytest.mark.parametrize("smooth", [True, False])
 def test_the_posterior_is_botorchs(smooth: bool) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("botorch")
     from botorch.models import SingleTaskGP
     from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
 
@@ -43,6 +43,72 @@ def test_the_posterior_is_botorchs(smooth: bool) -> None:
     mean, variance = Posterior(found, X, Y).moments(AT)
     assert mean[:, 0] == pytest.approx(theirs.mean.detach().numpy()[:, 0], abs=1e-4)
     assert variance == pytest.approx(theirs.variance.detach().numpy()[:, 0], abs=1e-4)
+
+
+KINDS = [
+    Assumptions(),
+    Assumptions(smooth=True),
+    Assumptions(additive=True),
+    Assumptions(even=True),
+    Assumptions(smooth=True, noisy=True),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("noise", [None, np.full(15, 0.02)])
+def test_the_gradient_of_the_density_is_right(kind: Assumptions, noise: np.ndarray | None) -> None:
+    density = _Density(X, Y, noise, kind)
+    for start in density.starts:
+        found = density.at(start).gradient
+        steps = 1e-5 * np.eye(len(start))
+        slopes = [(density.at(start + e).value - density.at(start - e).value) / 2e-5 for e in steps]
+        assert found == pytest.approx(slopes, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_the_gradient_of_a_kernel_is_right(additive: bool) -> None:
+    kernel = Kernel(np.array([0.3, 0.5, 0.9]), additive=additive)
+    weights = RNG.normal(size=(6, 15))
+    found = kernel.pull(AT, X, weights)
+    for j in range(3):
+        step = np.zeros(3)
+        step[j] = 1e-6
+        slope = ((kernel(AT + step, X) - kernel(AT - step, X)) * weights).sum(1) / 2e-6
+        assert found[:, j] == pytest.approx(slope, rel=1e-4, abs=1e-6)
+    assert np.diag(kernel(X, X)) == pytest.approx(np.ones(15))
+
+
+def test_each_outcome_is_foreseen_from_all_others() -> None:
+    """The short cut gives what fifteen models without one outcome each would."""
+    fitted = fit(X, Y)
+    logs = []
+    for i in range(15):
+        others = np.arange(15) != i
+        part = Hyperparameters(fitted.kernel, fitted.mean, fitted.noise[others], fitted.scale)
+        mean, variance = Posterior(part, X[others], Y[others]).moments(X[i : i + 1])
+        spread = (variance[0] + fitted.noise[i]) * fitted.scale**2
+        logs.append(-0.5 * ((Y[i] - mean[0, 0] * fitted.scale) ** 2 / spread + np.log(2 * np.pi * spread)))
+    assert fitted.evidence == pytest.approx(np.mean(logs), abs=1e-2)
+
+
+def test_the_best_and_some_others_stand_for_very_many() -> None:
+    outcomes = RNG.normal(size=1000)
+    chosen = some(outcomes, 100)
+    assert len(set(chosen.tolist())) == 100
+    assert set(np.argsort(outcomes)[:50].tolist()) <= set(chosen.tolist())
+    assert some(outcomes[:80], 100).tolist() == list(range(80))
+
+
+def test_the_descent_finds_the_lowest_mean() -> None:
+    posterior = Posterior(fit(X, Y), X, Y)
+    starts = RNG.random((5, 3))
+    free = np.ones((5, 3), dtype=bool)
+    free[:, 2] = False
+    ends = descend(posterior, starts, free, 60)
+    assert (ends[:, 2] == starts[:, 2]).all()
+    before, after = posterior.moments(starts)[0], posterior.moments(ends)[0]
+    assert (after <= before + 1e-9).all()
+    assert after.sum() < before.sum() - 0.1
 
 
 def test_imagined_values_act_like_outcomes() -> None:

@@ -1,0 +1,133 @@
+"""Which Gaussian processes explain the outcomes best: on which scale of theirs, and under which assumptions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from algorithms.gaussian_process import Assumptions, Hyperparameters, Posterior, fit, some
+from algorithms.kernel import Array
+
+KINDS = (
+    Assumptions(),
+    Assumptions(smooth=True),
+    Assumptions(additive=True),
+    Assumptions(even=True),
+    Assumptions(smooth=True, noisy=True),
+    Assumptions(smooth=True, noisy=True, even=True),
+)
+MOST = 3
+"""How many models may share the choice of a batch."""
+_OFFSETS = (1.0, 0.1, 0.01)
+"""How far above the best outcome the logarithm's zero lies, in units of the median's distance from it."""
+_COMPARED_ON = 150
+_DOUBT = 5.0
+"""Models whose evidence differs by less than this are equally good."""
+_TAIL = 5.0
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A Gaussian process on a scale of the outcomes.
+
+    Attributes:
+        features: ``n x f``, in the unit cube.
+        outcomes: ``n``, warped and standardized, to be minimised.
+        fitted: the process.
+        evidence: the logarithm of the density of the outcomes as they were, each given all others, less the number of
+            length scales that were fitted to them.
+    """
+
+    features: Array
+    outcomes: Array
+    fitted: Hyperparameters
+    evidence: float
+
+    def posterior(self) -> Posterior:
+        """The process given the outcomes; its values are in units of its own."""
+        return Posterior(self.fitted, self.features, self.outcomes)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Outcomes on another scale.
+
+    Attributes:
+        values: ``n``, standardized.
+        slope: the mean logarithm of the derivative by the outcomes as they were.
+    """
+
+    values: Array
+    slope: float
+
+    @classmethod
+    def of(cls, values: Array, slope: float = 0.0) -> _Scale:
+        """Standardizes values that are some function of the outcomes."""
+        spread = float(values.std()) or 1.0
+        return cls((values - values.mean()) / spread, slope - math.log(spread))
+
+
+def surrogates(features: Array, raw: Array, noise: Array | None = None) -> list[Surrogate]:
+    """The models that explain outcomes best, the best first.
+
+    Losses span decades as often as not, and a process on the logarithm of the loss above the best one then sees far
+    more (Cowen-Rivers et al., HEBO: Pushing the Limits of Sample-Efficient Hyperparameter Optimisation, JAIR 2022, find
+    such warpings to matter most). Nor is it known beforehand whether the parameters act each for itself, or how much
+    of the outcomes is noise. So some scales and some kinds of models are fitted, and those are kept that foresee
+    each outcome best from all others.
+
+    Args:
+        features: ``n x f``, in the unit cube.
+        raw: ``n`` outcomes, to be minimised, finite.
+        noise: ``n`` variances where they are known; then the outcomes are taken as they are.
+    """
+    span = float(np.ptp(raw))
+    if span <= 0.0 or not math.isfinite(span):
+        return [_model(features, _Scale.of(np.zeros_like(raw)), None, KINDS[0])]
+    y = _trimmed((raw - raw.min()) / span)
+    if noise is not None:
+        scale = _Scale.of(y)
+        known = np.maximum(noise / (span * float(y.std())) ** 2, 1e-6)
+        return _best([_model(features, scale, known, kind) for kind in KINDS if not kind.noisy])
+    scales = _scales(features, y)
+    found = [_model(features, scales[0], None, kind) for kind in KINDS]
+    found += [_model(features, scale, None, KINDS[0]) for scale in scales[1:]]
+    return _best(found)
+
+
+def _best(models: list[Surrogate]) -> list[Surrogate]:
+    ranked = sorted(models, key=lambda each: -each.evidence)
+    return [each for each in ranked if each.evidence > ranked[0].evidence - _DOUBT][:MOST]
+
+
+def _scales(features: Array, y: Array) -> list[_Scale]:
+    """The scale of the highest evidence, and the second one if it is nearly as good."""
+    chosen = some(y, _COMPARED_ON)
+    tried = []
+    for scale in (_Scale.of(y), *(_logarithm(y, offset) for offset in _OFFSETS)):
+        part = fit(features[chosen], scale.values[chosen], starts=1)
+        tried.append((len(y) * (part.evidence + scale.slope), scale))
+    tried.sort(key=lambda each: -each[0])
+    return [scale for evidence, scale in tried[:2] if evidence > tried[0][0] - _DOUBT]
+
+
+def _model(features: Array, scale: _Scale, noise: Array | None, kind: Assumptions) -> Surrogate:
+    fitted = fit(features, scale.values, noise, kind)
+    free = 1 if kind.even else features.shape[1]
+    return Surrogate(features, scale.values, fitted, len(features) * (fitted.evidence + scale.slope) - free)
+
+
+def _trimmed(y: Array) -> Array:
+    """Outcomes from 0 to 1, those far worse than the bulk pulled in: a diverged training must not flatten the rest."""
+    low, high = np.quantile(y, [0.25, 0.75])
+    return np.minimum(y, high + _TAIL * (high - low)) if high > low else y
+
+
+def _logarithm(y: Array, offset: float) -> _Scale:
+    """The logarithm of the distance from the best outcome."""
+    least = float(y.min())
+    shift = offset * float(np.median(y) - least) or offset * float(np.ptp(y))
+    distance = y - least + shift
+    return _Scale.of(np.log(distance), -float(np.log(distance).mean()))

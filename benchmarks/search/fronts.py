@@ -1,0 +1,119 @@
+"""Problems with several objectives, from BoTorch, with its reference points and largest hypervolumes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.search.functions import box, on_box
+from benchmarks.search.problem import FLOOR, FLOOR_OF_FRONTS, Outcome, Problem
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from botorch.test_functions import multi_objective
+    from botorch.utils.multi_objective.box_decompositions.dominated import DominatedPartitioning
+    from botorch.utils.multi_objective.pareto import is_non_dominated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpo_steer.space import Params
+
+_NOISE_OF_THE_TUTORIAL = (15.19, 0.63)
+"""Of Branin and Currin, one percent of their ranges, as in BoTorch's tutorial of multi-objective optimisation."""
+
+
+def _problem(
+    name: str, summary: str, function: Any, *, proven: bool = False, noise: tuple[float, ...] = ()
+) -> Problem:
+    constrained = hasattr(function, "evaluate_slack_true")
+    values = on_box(function)
+
+    def evaluate(params: Params) -> Outcome:
+        found = tuple(values(params).tolist())
+        if not constrained:
+            return Outcome(found)
+        row = torch.tensor([list(params.values())], dtype=torch.double)
+        return Outcome(found, tuple(function.evaluate_slack_true(row)[0].tolist()))
+
+    largest = float(function.max_hv)
+    return Problem(
+        name,
+        summary,
+        box([(float(low), float(high)) for low, high in function.bounds.T.tolist()]),
+        evaluate,
+        largest,
+        largest,
+        (FLOOR if proven else FLOOR_OF_FRONTS) * largest,
+        objectives=function.num_objectives,
+        references=tuple(function.ref_point.tolist()),
+        slacks=function.num_constraints if constrained else 0,
+        noise=noise,
+        proven=proven,
+    )
+
+
+def hypervolume(values: Sequence[Sequence[float]], references: Sequence[float]) -> float:
+    """What ``n x m`` values, to be minimised, dominate up to the reference point."""
+    if not values:
+        return 0.0
+    gains = -torch.tensor(values, dtype=torch.double)
+    corner = -torch.tensor(references, dtype=torch.double)
+    gains = gains[(gains > corner).all(-1)]
+    if not len(gains):
+        return 0.0
+    front = gains[is_non_dominated(gains)]
+    return float(DominatedPartitioning(ref_point=corner, Y=front).compute_hypervolume())
+
+
+def branin_currin(name: str) -> Problem:
+    """Branin and Currin: 2 floats, 2 objectives."""
+    return _problem(name, "Branin and Currin: 2 floats, 2 objectives", multi_objective.BraninCurrin())
+
+
+def branin_currin_noisy(name: str) -> Problem:
+    """Branin and Currin with noise."""
+    return _problem(
+        name,
+        "the same with noise: with batches of 4 and 86 evaluations as in BoTorch's tutorial",
+        multi_objective.BraninCurrin(),
+        noise=_NOISE_OF_THE_TUTORIAL,
+    )
+
+
+def _dtlz2(name: str, objectives: int) -> Problem:
+    function = multi_objective.DTLZ2(dim=6, num_objectives=objectives)
+    return _problem(name, f"DTLZ2: 6 floats, {objectives} objectives", function, proven=True)
+
+
+def dtlz2_2(name: str) -> Problem:
+    """DTLZ2 with 6 floats and 2 objectives."""
+    return _dtlz2(name, 2)
+
+
+def dtlz2_3(name: str) -> Problem:
+    """DTLZ2 with 6 floats and 3 objectives."""
+    return _dtlz2(name, 3)
+
+
+def dtlz2_4(name: str) -> Problem:
+    """DTLZ2 with 6 floats and 4 objectives."""
+    return _dtlz2(name, 4)
+
+
+def vehicle_safety(name: str) -> Problem:
+    """Vehicle safety: 5 floats, 3 objectives (mass, acceleration, intrusion)."""
+    return _problem(name, "vehicle safety: 5 floats, 3 objectives", multi_objective.VehicleSafety())
+
+
+def c2_dtlz2(name: str) -> Problem:
+    """C2-DTLZ2 with 12 floats, 2 objectives and an outcome constraint."""
+    function = multi_objective.C2DTLZ2(dim=12, num_objectives=2)
+    return _problem(name, "C2-DTLZ2: 12 floats, 2 objectives, an outcome constraint", function)
+
+
+def penicillin(name: str) -> Problem:
+    """Penicillin production: 7 floats, 3 objectives."""
+    return _problem(name, "penicillin production: 7 floats, 3 objectives", multi_objective.Penicillin())

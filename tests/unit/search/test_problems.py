@@ -1,0 +1,165 @@
+"""The problems of the search benchmark: their optima, scales and noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.search.fronts import hypervolume
+from benchmarks.search.problem import Outcome, Problem, value_of
+from benchmarks.search.problems import ALL, HELD_OUT, MULTI, NAMED, problem, problem_names
+from hpo_steer.errors import UserError
+
+OPTIMA = {
+    "branin": 0.397887,
+    "hartmann6": -3.32237,
+    "ackley10": 0.0,
+    "rosenbrock8": 0.0,
+    "branin-noisy": 0.397887,
+    "hartmann6-noisy": -3.32237,
+    "mixed": 0.0,
+    "conditional": 0.0,
+    "levy4": 0.0,
+    "griewank5": 0.0,
+    "styblinski-tang6": -39.166166 * 6,
+    "michalewicz5": -4.687658,
+    "rosenbrock5-ball": 0.0,
+}
+"""As published, or as the problem was made."""
+FRONTS = {
+    "branin-currin": (59.360, (18.0, 6.0)),
+    "branin-currin-noisy": (59.360, (18.0, 6.0)),
+    "dtlz2-2": (1.21 - np.pi / 4, (1.1, 1.1)),
+    "dtlz2-3": (1.331 - np.pi / 6, (1.1,) * 3),
+    "dtlz2-4": (1.4641 - np.pi**2 / 32, (1.1,) * 4),
+    "vehicle-safety": (246.816, (1864.72022, 11.81993945, 0.2903999384)),
+    "c2-dtlz2": (0.39964, (1.1, 1.1)),
+    "penicillin": (2183455.9, (25.935, 57.612, 935.5)),
+}
+"""Largest hypervolume and reference point."""
+
+
+def test_every_problem_with_one_objective_has_a_published_optimum_or_is_a_training() -> None:
+    assert OPTIMA.keys() | {"xgboost", "mlp"} == (NAMED | HELD_OUT).keys()
+    assert FRONTS.keys() == MULTI.keys()
+
+
+@pytest.mark.parametrize("name", OPTIMA)
+def test_the_regret_of_the_optimum_is_none(name: str) -> None:
+    on = problem(name)
+    assert on.solution is not None
+    assert on.best is not None
+    at = on.space.validate(on.solution)
+    assert value_of(on.evaluate, at) == on.best == pytest.approx(OPTIMA[name], abs=2e-5)
+    assert value_of(on.evaluate, at) - on.best == 0.0
+    assert on.regret(value_of(on.evaluate, at), on.best) == on.floor
+    assert on.held_out is (name in HELD_OUT)
+
+
+@pytest.mark.parametrize("name", OPTIMA)
+def test_nothing_beats_the_optimum(name: str) -> None:
+    on = problem(name)
+    assert on.solution is not None
+    assert on.best is not None
+    rng = np.random.default_rng(1)
+    at = np.array(on.space.encode(on.solution))
+    widths = 10.0 ** rng.uniform(-6, -1, size=(300, 1))
+    near = np.clip(at + widths * rng.normal(size=(300, len(on.space))), 0.0, 1.0)
+    points = [on.space.decode(row) for row in near.tolist()] + on.space.sample(300, rng)
+    assert min(value_of(on.evaluate, params) for params in points) >= on.best - on.floor
+
+
+@pytest.mark.parametrize("name", OPTIMA)
+def test_a_random_point_has_about_the_regret_that_is_the_scale(name: str) -> None:
+    on = problem(name)
+    assert on.best is not None
+    values = [value_of(on.evaluate, p) for p in on.space.sample(200, np.random.default_rng(3))]
+    regrets = [value - on.best for value in values if np.isfinite(value)]
+    assert np.quantile(regrets, 0.25) <= on.scale <= np.quantile(regrets, 0.75)
+    assert on.regret(None, on.best) == on.scale > on.floor > 0.0
+
+
+@pytest.mark.parametrize("name", OPTIMA.keys() - {"branin"})
+def test_no_optimum_lies_in_the_middle_of_the_box(name: str) -> None:
+    on = problem(name)
+    middle = on.space.decode([0.5] * len(on.space))
+    assert value_of(on.evaluate, middle) - (on.best or 0.0) > 1e-3 * on.scale
+
+
+def test_a_part_of_the_ball_is_valid() -> None:
+    on = problem("rosenbrock5-ball")
+    outcomes = [on.evaluate(p) for p in on.space.sample(300, np.random.default_rng(0))]
+    valid = [outcome for outcome in outcomes if outcome.values is not None]
+    assert 0.2 < len(valid) / len(outcomes) < 0.4
+    assert all(outcome.failure for outcome in outcomes if outcome.values is None)
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_a_front_has_the_published_hypervolume_and_reference_point(name: str) -> None:
+    on = problem(name)
+    largest, references = FRONTS[name]
+    assert on.best == pytest.approx(largest, rel=1e-4)
+    assert on.references == pytest.approx(references)
+    outcomes = [on.evaluate(p) for p in on.space.sample(64, np.random.default_rng(0))]
+    assert {len(o.values or ()) for o in outcomes} == {on.objectives} == {len(references)}
+    feasible = [o.values for o in outcomes if o.feasible and o.values is not None]
+    found = hypervolume(feasible, on.references)
+    assert 0.0 <= found < largest
+    assert on.regret(found, largest) == pytest.approx(largest - found)
+    assert on.regret(largest, largest) == on.floor
+
+
+def test_points_on_a_front_reach_the_largest_hypervolume() -> None:
+    on = problem("dtlz2-2")
+    front = [{"x0": i / 400, **{f"x{j}": 0.5 for j in range(1, 6)}} for i in range(401)]
+    values = [on.evaluate(params).values for params in front]
+    found = hypervolume([v for v in values if v is not None], on.references)
+    assert (on.best or 0.0) * 0.99 < found < (on.best or 0.0)
+
+
+def test_the_hypervolume_counts_what_lies_below_the_reference_point() -> None:
+    assert hypervolume([], (1.0, 1.0)) == 0.0
+    assert hypervolume([(2.0, 0.0)], (1.0, 1.0)) == 0.0
+    assert hypervolume([(0.0, 0.5), (0.5, 0.0), (0.6, 0.6)], (1.0, 1.0)) == pytest.approx(0.75)
+
+
+def test_an_outcome_constraint_makes_points_infeasible() -> None:
+    on = problem("c2-dtlz2")
+    front = [{"x0": i / 50, **{f"x{j}": 0.5 for j in range(1, 12)}} for i in range(51)]
+    outcomes = [on.evaluate(params) for params in front]
+    assert all(len(outcome.slacks) == on.slacks == 1 for outcome in outcomes)
+    assert [outcome.feasible for outcome in outcomes[:2]] == [True, True]
+    assert {outcome.feasible for outcome in outcomes} == {False, True}
+
+
+def test_noise_has_the_width_that_was_said() -> None:
+    on = problem("branin-currin-noisy")
+    seen = on.observed(Outcome((10.0, 4.0)), [1.0, -2.0])
+    assert seen.values == pytest.approx((10.0 + 15.19, 4.0 - 2 * 0.63))
+    assert problem("branin").observed(Outcome((3.0,)), []).values == (3.0,)
+
+
+@pytest.mark.parametrize("name", ["xgboost", "mlp"])
+def test_a_training_gives_the_same_loss_twice(name: str) -> None:
+    on = problem(name)
+    params = on.space.sample(1, np.random.default_rng(5))[0]
+    again: Problem = _made_again(name)
+    first, second = on.evaluate(params), again.evaluate(params)
+    assert first == second
+    assert first.values is not None
+    assert 0.0 < first.values[0] < 10 * on.scale
+    assert not on.proven
+
+
+def _made_again(name: str) -> Problem:
+    problem.cache_clear()
+    return problem(name)
+
+
+def test_groups_and_names_are_resolved_in_order_and_once() -> None:
+    assert problem_names("levy4, branin,levy4") == ["levy4", "branin"]
+    assert problem_names("all") == list(ALL)
+    with pytest.raises(UserError, match='no problem "hartman6"; did you mean "hartmann6"'):
+        problem_names("branin,hartman6")
+    with pytest.raises(UserError, match="names none"):
+        problem_names(" ,")
