@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.rabbitmq
 
 AWAY_S = 60.0 if LONG else 1.0
+WRITTEN_S = 1.0
+"""By then a broker has written down what was acknowledged; one that is killed before hands that work out again."""
 PATIENT = {"evaluation": {"lease_s": 30.0}}
 """A lease that outlasts the pauses between tries to connect, as the default does."""
 
@@ -89,6 +91,8 @@ def test_a_broker_that_is_away_and_one_that_is_killed(tmp_path: Path, rabbitmq: 
         assert "waiting: no connection to the broker" in said(arena)
         await_trained(arena, arena.trained() + 2)
         with arena.holding():
+            await_busy(arena)
+            time.sleep(WRITTEN_S)
             rabbitmq.kill()
             rabbitmq.start()
         assert_nothing_repeated(arena.finish(stall_s=60.0), said(arena))
