@@ -166,10 +166,14 @@ class LoopMachine(RuleBasedStateMachine):
     # ------------------------------------------------------------ steering
 
     def step(self) -> None:
-        """Steering looks at what has come; it may die of it."""
+        """Steering looks at what has come."""
+        self.survive(lambda: self.loop.step(0))
+
+    def survive(self, act: Callable[[], object]) -> None:
+        """Steering does something; it may die of it, and another one takes over."""
         broken = bool(self.store.failures)
         try:
-            self.loop.step(0)
+            act()
         except Killed:
             self.restart()
         except StoreError:
@@ -574,16 +578,7 @@ class LoopMachine(RuleBasedStateMachine):
         failed = [p.id for p in self.observer.points.values() if p.failure is not None]
         chosen = [failed[(which + i) % len(failed)] for i in range(min(n, len(failed)))]
         self.observer.retried.update(chosen)
-        broken = bool(self.store.failures)
-        try:
-            self.loop.retry(chosen)
-        except Killed:
-            self.restart()
-        except StoreError:
-            assert broken
-            self.restart()
-        else:
-            self.check()
+        self.survive(lambda: self.loop.retry(chosen))
         self.listen(now)
 
     @rule(rules=lasting)
