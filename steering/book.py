@@ -130,11 +130,6 @@ class Book:
         del self._live[point.record.id]
         self._running.pop(point.record.id, None)
 
-    @property
-    def any_running(self) -> bool:
-        """Whether any point has a lease."""
-        return bool(self._running)
-
     def running(self) -> list[LivePoint]:
         """Points with a lease."""
         return list(self._running.values())

@@ -245,9 +245,7 @@ class SteeringLoop:
                 self._bye(event)
                 return
             case Result(failure=FailureInfo(kind="lost")):
-                self.attempts.abandoned(
-                    event
-                )  # by its worker's successor: no sign of life of the worker's own
+                self.attempts.abandoned(event)  # by the worker's successor: no sign of life of its own
                 return
         if now - self._ended.get(worker_process(event.worker), -_LAST_WORDS_S) < _LAST_WORDS_S:
             self._hear_last_words(event)

@@ -141,7 +141,7 @@ class Evaluation(Section):
         retry_delay_s: how long a failed point waits before its next attempt; twice as long each further time, at
             most 5 min.
         max_lost: how often a point may lose its worker before it is set aside, as one that kills each of them.
-        heartbeat_s: how often a worker renews its leases.
+        heartbeat_s: how often a worker renews its leases, and steering makes sure that it could hear it.
         lease_s: how long steering waits for a heartbeat before the point goes out again.
     """
 
