@@ -218,6 +218,7 @@ class Observer:
         assert record.attempts == record.forgiven == ended.attempts, f"not all is forgiven: {record}"
         assert (record.params, record.hash, record.iteration) == (ended.params, ended.hash, ended.iteration)
         self._left[record.model].add(ended.told or 0)
+        self.stopped.discard(record.model)  # without that failure its patience may not be spent
         self._errors[record.id] = self._count_errors(record.id)
         self._life.results.pop(record.id, None)
         self._life.not_before.pop(record.id, None)
