@@ -52,6 +52,8 @@ _NARROW = {
 _TICK = 0.8
 """Of a heartbeat's time: how far the clock goes between two looks of steering."""
 _PATIENCE = 600
+_FIRST_STEADY = 1000
+"""Above the process ids of all other workers."""
 
 SEARCHES = [
     {"algorithm": _TRACED, "search_space": _WIDE},
@@ -131,7 +133,8 @@ class LoopMachine(RuleBasedStateMachine):
         self.workers: list[Worker] = []
         self.sent: list[Event] = []
         self.cancelled: set[int] = set()
-        self.serial = self.hired = self.minded = self.ruled = 0
+        self.serial = self.hired = self.minded = self.ruled = self.successors = 0
+        self.steady = ""
         self.passing: list[tuple[int, Callable[[], None]]] = []
 
     @initialize(
@@ -227,9 +230,13 @@ class LoopMachine(RuleBasedStateMachine):
             return
         if self.host.thinking:
             self.host.release(self.host.thinking[0])
-        steady = next((w for w in self.workers if w.name == "farm-0-x"), None)
-        if steady is None:
-            steady = Worker("farm-0-x")
+        steady = next((w for w in self.workers if w.name == self.steady), None)
+        if (
+            steady is None
+        ):  # a new one, with an id of its own: last words of the old one may still be on their way
+            self.successors += 1
+            self.steady = f"farm-{_FIRST_STEADY + self.successors}-x"
+            steady = Worker(self.steady)
             self.workers.append(steady)
         mine = self.of(steady)
         if mine and not mine[0].held:
