@@ -110,7 +110,8 @@ class Bayesian(HistoryAlgorithm):
     def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
         params, models = self._models()
         rng = self.rng()
-        mean, _ = models[0].posterior().moments(models[0].features)
+        posteriors = [model.posterior() for model in models]
+        mean, _ = posteriors[0].moments(models[0].features)
         leaders = np.argsort(mean[:, 0], kind="stable")[:_INCUMBENTS]
         pool = self._pool([params[i] for i in leaders.tolist()[:8]], rng)
         if not pool:
@@ -123,7 +124,7 @@ class Bayesian(HistoryAlgorithm):
             Candidates(pool, features, model.posterior(), places, normals[: len(places)], feasibility)
             for model in models
         ]
-        return self._choose(batch, [model.posterior() for model in models], normals[len(places) :])
+        return self._choose(batch, posteriors, normals[len(places) :])
 
     def _models(self) -> tuple[list[Params], list[Surrogate]]:
         """The points that the models learn from, and the models, the best first."""

@@ -9,6 +9,8 @@ from scipy.optimize import minimize
 from scipy.special import erfcx, log_ndtr, ndtr
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from algorithms.gaussian_process import Posterior
@@ -98,47 +100,53 @@ def climb(posterior: Posterior, best: Array, starts: Array, free: NDArray[np.boo
     Returns:
         ``m x f`` places.
     """
-    if not free.any():
-        return starts
-    moving = free.nonzero()
 
-    def descend(x: Array) -> tuple[float, Array]:
-        at = starts.copy()
-        at[moving] = x
-        value, gradient = log_nei_slope(posterior, best, at)
-        return -float(value.sum()), -gradient[moving]
+    def value(at: Array) -> tuple[float, Array]:
+        found, gradient = log_nei_slope(posterior, best, at)
+        return -float(found.sum()), -gradient
 
-    found = minimize(
-        descend,
-        starts[moving],
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0.0, 1.0)] * len(moving[0]),
-        options={"maxiter": steps, "maxfun": 2 * steps},
-    )
-    ends = starts.copy()
-    ends[moving] = np.clip(found.x, 0.0, 1.0)
-    return ends
+    return _minimized(value, starts, free, {"maxiter": steps, "maxfun": 2 * steps})
 
 
 def descend(posterior: Posterior, starts: Array, free: NDArray[np.bool_], steps: int) -> Array:
     """Descends the mean from several starts at once; arguments and result as of `climb`."""
+    kernel, weights = posterior.kernel, posterior.weights[:, 0]
+
+    def value(at: Array) -> tuple[float, Array]:
+        k = kernel(at, posterior.places)
+        return float((k @ weights).sum()), kernel.pull(
+            at, posterior.places, np.broadcast_to(weights, k.shape)
+        )
+
+    return _minimized(value, starts, free, {"maxiter": steps, "ftol": 1e-14, "gtol": 1e-9})
+
+
+def _minimized(
+    value: Callable[[Array], tuple[float, Array]],
+    starts: Array,
+    free: NDArray[np.bool_],
+    options: dict[str, float],
+) -> Array:
+    """Lowers the sum of a function over all places within the unit cube, by L-BFGS-B.
+
+    Args:
+        value: the sum, and its gradient at ``m x f`` places.
+        starts: ``m x f`` places.
+        free: which features of each may move, ``m x f`` booleans.
+        options: of SciPy's method.
+    """
     if not free.any():
         return starts
     moving = free.nonzero()
-    kernel = posterior.kernel
 
-    def value(x: Array) -> tuple[float, Array]:
+    def moved(x: Array) -> tuple[float, Array]:
         at = starts.copy()
         at[moving] = x
-        k = kernel(at, posterior.places)
-        gradient = kernel.pull(at, posterior.places, np.broadcast_to(posterior.weights[:, 0], k.shape))
-        return float((k @ posterior.weights[:, 0]).sum()), gradient[moving]
+        total, gradient = value(at)
+        return total, gradient[moving]
 
-    found = minimize(
-        value, starts[moving], jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(moving[0]),
-        options={"maxiter": steps, "ftol": 1e-14, "gtol": 1e-9},
-    )  # fmt: skip
+    bounds = [(0.0, 1.0)] * len(moving[0])
+    found = minimize(moved, starts[moving], jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     ends = starts.copy()
     ends[moving] = np.clip(found.x, 0.0, 1.0)
     return ends
