@@ -84,7 +84,10 @@ class QuietRun:
         work = self._works.get((model, script[0].number)) if script else None
         if model in self._host.thinking:
             # before the next ask; and the last points, if they were begun, before a stop rule cancels them
-            due = following[0].told <= told if following else any(p.iteration == asked for p in script)
+            if following:
+                due = following[0].told <= told
+            else:
+                due = any(p.iteration == asked for p in script) and not self._early(model, asked, told)
             # or one of its points was told next, as a duplicate of another one is at once
             told_next = any(
                 (p.model, p.iteration, p.told) == (model, asked, told + 1) for p in self._points.values()
@@ -99,6 +102,22 @@ class QuietRun:
             self._bench.finish(work, loss=(record.values or {})["loss"])
         else:
             self._bench.finish(work, kind=record.failure.kind)
+
+    def _early(self, model: str, iteration: int, told: int) -> bool:
+        """A duplicate in it was not told at its original's result but later: when the answer came."""
+        own = [p for p in self._points.values() if p.model == model and p.told is not None]
+        of = {p.id: p.told or 0 for p in own}
+        with_the_answer = [
+            p.told or 0
+            for p in own
+            if p.iteration == iteration
+            and p.duplicate_of in of
+            # something else was told between the two
+            and any(
+                of[p.duplicate_of] < of[q.id] < of[p.id] and q.duplicate_of != p.duplicate_of for q in own
+            )
+        ]
+        return bool(with_the_answer) and min(with_the_answer) > told + 1
 
     def _compare(self, model: str) -> None:
         quiet, recorded = self._rows(self._bench.store, model), self._rows(self._recorded, model)
