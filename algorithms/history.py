@@ -115,7 +115,7 @@ class HistoryAlgorithm(SearchAlgorithm):
                 self.tell(step.observations)
             else:
                 self.adopt(step.points)
-                if len(step.points) < step.n:
+                if len(step.points) < step.n and not step.given:
                     self._end()
 
     def replay(self, history: Sequence[Step]) -> None:
@@ -127,6 +127,8 @@ class HistoryAlgorithm(SearchAlgorithm):
         for step in history:
             if isinstance(step, Told):
                 self.tell(step.observations)
+            elif step.given:
+                self.adopt(step.points)
             elif [(p.id, p.params) for p in self.ask(step.n)] != [
                 (p.id, dict(p.params)) for p in step.points
             ]:

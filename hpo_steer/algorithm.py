@@ -75,10 +75,17 @@ class Observation:
 
 @dataclass(frozen=True)
 class Asked:
-    """A step of history: `points` were what an ask for `n` returned."""
+    """A step of history: `points` were what an ask for `n` returned.
+
+    Attributes:
+        n: how many were wanted.
+        points: what there was.
+        given: whether they came from elsewhere: known before the search began, or a stand-in's.
+    """
 
     n: int
     points: Sequence[Point]
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class SearchAlgorithm(ABC):
     Attributes:
         ended: None while there are points to propose, else why not (space exhausted, converged). Once it is
             set an ask may return fewer points than it was asked for, and none at last.
+        note: what the last ask has to say to the user, one sentence; None mostly.
 
     Example:
         >>> class Corner(SearchAlgorithm):
@@ -120,6 +128,7 @@ class SearchAlgorithm(ABC):
     """
 
     ended: str | None = None
+    note: str | None = None
 
     def __init__(
         self, space: SearchSpace, objectives: Sequence[Objective], seed: int = 0, **options: Any
@@ -144,6 +153,9 @@ class SearchAlgorithm(ABC):
     def tell(self, observations: Sequence[Observation]) -> None:
         """Takes in what came of points, in the order given. A failure is told as one, never as a bad value."""
 
+    def adopt(self, points: Sequence[Point]) -> None:  # noqa: B027 - most methods learn all from `tell`
+        """Takes in points that it did not propose; what came of them is told like that of its own."""
+
     def restore(self, history: Sequence[Step]) -> None:
         """Brings a newly created algorithm to the state after `history`.
 
@@ -153,5 +165,7 @@ class SearchAlgorithm(ABC):
         for step in history:
             if isinstance(step, Told):
                 self.tell(step.observations)
+            elif step.given:
+                self.adopt(step.points)
             else:
                 self.ask(step.n)

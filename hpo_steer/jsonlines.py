@@ -122,7 +122,11 @@ def history_to_json(history: Sequence[Step]) -> list[dict[str, Any]]:
     return [
         {"told": [observation_to_json(o) for o in step.observations]}
         if isinstance(step, Told)
-        else {"asked": step.n, "points": [{"id": p.id, "params": p.params} for p in step.points]}
+        else {
+            "asked": step.n,
+            "points": [{"id": p.id, "params": p.params} for p in step.points],
+            "given": step.given,
+        }
         for step in history
     ]
 
@@ -132,6 +136,8 @@ def history_from_json(data: Sequence[Mapping[str, Any]]) -> list[Step]:
     return [
         Told([observation_from_json(o) for o in step["told"]])
         if "told" in step
-        else Asked(step["asked"], [Point(p["id"], p["params"]) for p in step["points"]])
+        else Asked(
+            step["asked"], [Point(p["id"], p["params"]) for p in step["points"]], step.get("given", False)
+        )
         for step in data
     ]
