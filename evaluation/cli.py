@@ -123,7 +123,7 @@ def _from_config(
     return Assignment(
         goals.name,
         evaluation.model_copy(update=changes),
-        objectives=[goal.name for goal in goals.goals],
+        objectives=goals.measured,
         parameters=[*names, *constants],
         broker=broker_settings(broker, loaded.folder),
         folder=loaded.folder,

@@ -38,7 +38,7 @@ class Assignment:
     Attributes:
         experiment: name of the experiment.
         evaluation: how points are evaluated.
-        objectives: metrics a training must return; empty: not known.
+        objectives: metrics a training must return, those of outcome constraints too; empty: not known.
         parameters: names that the search spaces know.
         broker: how to reach steering.
         folder: files are named relative to it, and trainings run in it.

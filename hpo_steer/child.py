@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hpo_steer import faults, training
 from hpo_steer.errors import InvalidPoint, Stopped
-from hpo_steer.limits import MAX_METRICS, is_name, tidy
+from hpo_steer.limits import MAX_METRICS, SEM, is_name, tidy
 
 BOOTSTRAP = """
 import sys
@@ -74,11 +74,12 @@ def check_metrics(value: Any, objectives: Sequence[str], who: str) -> Answer:  #
 
     Args:
         value: a number (with one objective), or a dict of metrics.
-        objectives: the metrics it must hold; none if they are not known.
+        objectives: the metrics it must hold (objectives, and those of outcome constraints); none if they are
+            not known.
         who: what returned it, such as ``train()``.
 
     Returns:
-        ``{"metrics": ...}``; or a failure: ``invalid`` for an objective that is not finite, else ``error``.
+        ``{"metrics": ...}``; or a failure: ``invalid`` for one of them that is not finite, else ``error``.
         Other metrics that are not finite numbers are left out, with a line on stderr.
     """
     if not isinstance(value, dict):
@@ -94,8 +95,13 @@ def check_metrics(value: Any, objectives: Sequence[str], who: str) -> Answer:  #
         listed = ", ".join(value) or "nothing"
         return failure("error", f'{who} returned no metric "{missing[0]}"; it returned: {listed}')
     metrics: Dict[str, float] = {}
+    errors_of = {name + SEM for name in objectives} - set(objectives)
     for name, given in value.items():
         number = _number(given)
+        if name in errors_of and not (number is not None and 0.0 <= number < math.inf):
+            return failure(
+                "error", f'metric "{name}" is {_shown(given)}; a standard error is finite and at least 0'
+            )
         if number is not None and math.isfinite(number) and is_name(name):
             metrics[name] = number
         elif name not in objectives:

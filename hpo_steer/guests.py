@@ -2,16 +2,19 @@
 
 `Guest` wraps one algorithm of whatever origin: it checks every proposal against the space, numbers the points of
 classes that return plain parameters, and follows the policy for duplicates of methods that don't avoid them.
+A method that knows nothing of outcome constraints is told a point that breaks one as a failure.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
+from hpo_steer.algorithm import Asked, Failure, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace
-from hpo_steer.registry import algorithm_class, build, entry
+from hpo_steer.outcomes import broken_outcome, parse_outcome_constraints
+from hpo_steer.registry import algorithm_class, build, entry, takes_outcome_constraints
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +35,7 @@ class Guest:
         seed: fixes every random choice.
         folder: what a ``class`` is named relative to.
         forbid: whether points proposed before are left out.
+        outcome_constraints: over what trainings measure.
 
     Raises:
         ConfigError: an option the algorithm does not have, or a space it cannot search.
@@ -48,13 +52,19 @@ class Guest:
         folder: Path = Path(),
         *,
         forbid: bool = False,
+        outcome_constraints: Sequence[str] = (),
     ) -> None:
-        options = {k: v for k, v in spec.items() if k not in ("name", "class")}
+        options: dict[str, Any] = {k: v for k, v in spec.items() if k not in ("name", "class")}
         self._space, self._forbid = space, forbid
         of_a_file = "class" in spec
         self.name = str(spec["class"] if of_a_file else spec["name"])
         self._users = of_a_file or entry(self.name).plugin
         cls = _user_class(self.name, folder) if of_a_file else algorithm_class(self.name)
+        self._outcomes = parse_outcome_constraints(outcome_constraints)
+        self._goals = tuple(objective.name for objective in objectives)
+        if self._outcomes and takes_outcome_constraints(cls):
+            options["outcome_constraints"] = [*outcome_constraints]
+            self._outcomes = ()
         self._algorithm = build(cls, self.name, space, objectives, seed, options)
         self._numbered = 0
         self._seen: set[str] = set()
@@ -128,6 +138,24 @@ class Guest:
         except (OutsideSpace, AttributeError, TypeError) as exc:
             raise AlgorithmError(f'algorithm "{self.name}" proposed {params!r}: {exc}') from exc
 
+    def _as_understood(self, observation: Observation) -> Observation:
+        """What a method without outcome constraints is told: the objectives alone, or that a constraint is broken."""
+        values, sem = observation.values, observation.sem
+        if values is None or not self._outcomes:
+            return observation
+        if broken := broken_outcome(self._outcomes, values):
+            text = (
+                f'the outcome constraint "{broken}" is broken: {broken.metric} is {values[broken.metric]!r}'
+            )
+            return Observation(
+                observation.point_id, failure=Failure("invalid", text), params=observation.params
+            )
+        return replace(
+            observation,
+            values={name: values[name] for name in self._goals},
+            sem=None if sem is None else {name: sem[name] for name in self._goals if name in sem} or None,
+        )
+
     def tell(self, observations: Sequence[Observation]) -> None:
         """Takes in what came of points.
 
@@ -135,7 +163,7 @@ class Guest:
             AlgorithmError: the method failed.
         """
         try:
-            self._algorithm.tell(observations)
+            self._algorithm.tell([self._as_understood(each) for each in observations])
         except HpoSteerError:
             raise
         except Exception as exc:
@@ -157,7 +185,14 @@ class Guest:
                     self.ask(step.n)
             return
         try:
-            self._algorithm.restore(history)
+            self._algorithm.restore(
+                [
+                    Told([self._as_understood(each) for each in step.observations])
+                    if isinstance(step, Told)
+                    else step
+                    for step in history
+                ]
+            )
         except HpoSteerError:
             raise
         except Exception as exc:

@@ -79,6 +79,7 @@ class Host:
             request["seed"],
             Path(request.get("folder", ".")),
             forbid=request.get("duplicates") == "forbid",
+            outcome_constraints=request.get("outcome_constraints", ()),
         )
         self._reply({"op": "opened", "model": request["model"]})
 

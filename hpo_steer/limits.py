@@ -13,6 +13,8 @@ MAX_BUNDLE = 1_000
 MAX_NAME = 200
 """Characters of a name: experiment, run, model, worker, host, metric."""
 NAME_RULE = f"1 to {MAX_NAME} characters, none of them a control character"
+SEM = "_sem"
+"""What follows a metric's name in that of its standard error."""
 MAX_PARAM_NAME = 1_000
 """Characters of a key in `params`, at any depth."""
 MAX_REASON = 1_000

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpo_steer.errors import ConfigError
-from hpo_steer.limits import is_name
+from hpo_steer.limits import SEM, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _KEY = "outcome_constraints"
 _SIDES = re.compile(r"\s*(?P<left>.+?)\s*(?P<sign><=|>=)\s*(?P<right>.+?)\s*")
@@ -46,6 +46,32 @@ class OutcomeConstraint:
 
     def __str__(self) -> str:
         return f"{self.metric} {'<=' if self.upper else '>='} {self.bound:g}"
+
+
+def broken_outcome(
+    constraints: Sequence[OutcomeConstraint], values: Mapping[str, float]
+) -> OutcomeConstraint | None:
+    """The first constraint that values break, or None."""
+    return next((each for each in constraints if not each.holds(values)), None)
+
+
+def standard_errors(names: Iterable[str], metrics: Mapping[str, float]) -> dict[str, float]:
+    """The standard errors among metrics: ``loss_sem`` is that of ``loss``.
+
+    Args:
+        names: the metrics whose standard errors are wanted; what is one of them is no standard error.
+        metrics: everything a training returned.
+
+    Example:
+        >>> standard_errors(["loss"], {"loss": 0.3, "loss_sem": 0.01, "accuracy_sem": 0.1})
+        {'loss': 0.01}
+    """
+    names = list(names)
+    return {
+        name: metrics[name + SEM]
+        for name in names
+        if name + SEM in metrics and name + SEM not in names and metrics[name + SEM] >= 0.0
+    }
 
 
 def parse_outcome_constraints(texts: Sequence[str | OutcomeConstraint]) -> tuple[OutcomeConstraint, ...]:

@@ -143,7 +143,8 @@ def create_algorithm(
         space: the search space, or the ``search_space`` of a config.
         objectives: ``{"loss": "minimize"}`` and the like.
         seed: the same seed and the same history give the same points.
-        options: keywords of that algorithm; an unknown one is an error that names the nearest.
+        options: keywords of that algorithm; an unknown one is an error that names the nearest. A method that
+            handles them takes ``outcome_constraints=["latency_ms <= 20"]`` here.
 
     Raises:
         UnknownAlgorithm: no algorithm of that name.
@@ -163,6 +164,14 @@ def create_algorithm(
     return build(algorithm_class(name), name, space, goals, seed, options)
 
 
+def takes_outcome_constraints(cls: type[SearchAlgorithm]) -> bool:
+    """Whether an algorithm's constructor has the keyword ``outcome_constraints``; ``**options`` do not count."""
+    import inspect
+
+    keyword = inspect.signature(cls).parameters.get("outcome_constraints")
+    return keyword is not None and keyword.kind in (keyword.KEYWORD_ONLY, keyword.POSITIONAL_OR_KEYWORD)
+
+
 def build(
     cls: type[SearchAlgorithm],
     name: str,
@@ -174,15 +183,25 @@ def build(
     """Calls an algorithm's constructor, turning a wrong option into a `ConfigError`."""
     import inspect
 
+    if "outcome_constraints" in options and not takes_outcome_constraints(cls):
+        raise ConfigError(
+            "outcome_constraints",
+            f'"{name}" takes none: tell it a point that breaks one as Failure("invalid", "why"). In an experiment '
+            "steering does so for it",
+        )
     accepted = inspect.signature(cls).parameters
-    keywords = {key for key, p in accepted.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)} - {
-        "space",
-        "objectives",
-        "seed",
-    }
+    keywords = (
+        {key for key, p in accepted.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        - {
+            "space",
+            "objectives",
+            "seed",
+        }
+        - {"outcome_constraints"}
+    )
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         for key in options:
-            if key not in keywords:
+            if key not in keywords and key != "outcome_constraints":
                 raise ConfigError(
                     f"algorithm.{key}", f'"{name}" has no such option; {nearest(key, keywords)}'
                 )

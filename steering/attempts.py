@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hpo_steer.algorithm import Failure
+from hpo_steer.limits import SEM
 from hpo_steer.messages import Cancel, Report, Result, Started, Stop
 from steering.searches import first_line
 from steering.store.base import AttemptRecord, ReportRecord, Transaction
@@ -216,14 +217,20 @@ class Attempts:
         return started_at
 
     def _outcome(self, event: Result) -> dict[str, float] | Failure:
-        """The objectives' values, or why there are none."""
+        """The values of objectives and constrained metrics, or why there are none."""
         if event.failure is not None:
             return Failure(event.failure.kind, event.failure.message)
         metrics = event.metrics or {}
-        names = [goal.name for goal in self._experiment.goals]
+        names = self._experiment.measured
         if missing := [name for name in names if name not in metrics]:
             return Failure(
                 "error", f'the result has no metric "{missing[0]}"; it has: {", ".join(metrics) or "none"}'
+            )
+        if wrong := [
+            name + SEM for name in names if name + SEM not in names and metrics.get(name + SEM, 0.0) < 0.0
+        ]:
+            return Failure(
+                "error", f'metric "{wrong[0]}" is {metrics[wrong[0]]}; a standard error is at least 0'
             )
         return {name: metrics[name] for name in names}
 

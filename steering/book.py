@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpo_steer.algorithm import Asked, Failure, Observation, Point, Step, Told
+from hpo_steer.outcomes import standard_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,8 +149,9 @@ class Book:
 
 def observation(record: PointRecord) -> Observation:
     """What an algorithm is told of a point that has ended."""
-    if record.state == "done":
-        return Observation(record.number, record.values, params=record.params)
+    if record.state == "done" and record.values is not None:
+        sem = standard_errors(record.values, record.metrics or {})
+        return Observation(record.number, record.values, params=record.params, sem=sem or None)
     failure = record.failure or Failure("error", "unknown")
     return Observation(record.number, failure=failure, params=record.params)
 

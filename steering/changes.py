@@ -70,6 +70,8 @@ def recorded(experiment: Experiment) -> dict[str, Any]:
     data["broker"]["url"] = redact(data["broker"]["url"])
     if data["store"]["url"]:
         data["store"]["url"] = redact(data["store"]["url"])
+    if not experiment.outcome_constraints:  # runs made before there were any lack the key
+        del data["outcome_constraints"]
     return data
 
 

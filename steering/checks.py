@@ -44,7 +44,9 @@ def check_config(path: Path) -> Iterator[Finding]:
         yield Finding("config", False, str(exc))
         return
     experiment = config.experiment
-    goals = ", ".join(f"{goal.direction} {goal.name}" for goal in experiment.goals)
+    goals = ", ".join(
+        [*(f"{g.direction} {g.name}" for g in experiment.goals), *map(str, experiment.outcomes)]
+    )
     models = f", {plural(len(experiment.models), 'model')}" if len(experiment.models) > 1 else ""
     yield Finding("config", True, f"{experiment.name}: {goals}{models}")
     checks: list[tuple[str, Callable[[LoadedConfig], str]]] = [

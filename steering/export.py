@@ -12,15 +12,14 @@ from hpo_steer.errors import MissingExtra, UserError
 from steering.run_view import RunView, finite, point_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
-
-    from steering.store.base import PointRecord
 
 Row = dict[str, Any]
 
+_FIRST = ("id", "model", "iteration", "state")
 _LAST = ("attempts", "worker", "created_at", "started_at", "ended_at", "duration_s", "duplicate_of")
-"""Columns at the end of a row, the same as the keys of `point_json`."""
+"""Columns at both ends of a row, the same as the keys of `point_json`."""
 
 
 def table(view: RunView, model: str | None = None) -> tuple[list[str], list[Row]]:
@@ -30,39 +29,36 @@ def table(view: RunView, model: str | None = None) -> tuple[list[str], list[Row]
     """
     points = view.points_of(model)
     models = [m.name for m in view.models] if model is None else [model]
-    goals = [goal.name for goal in view.goals]
+    goals = list(view.experiment.measured)
     params = _unique(p.name for name in models for p in view.space(name))
     metrics = _unique(m for point in points for m in point.metrics or {} if m not in goals)
     columns = [
-        *("id", "model", "iteration", "state"),
+        *_FIRST,
         *(f"values.{name}" for name in goals),
         *(f"params.{name}" for name in params),
         *(f"metrics.{name}" for name in metrics),
-        *("failure.kind", "failure.message"),
+        *("feasible", "failure.kind", "failure.message"),
         *_LAST,
     ]
-    return columns, [_row(point, goals, params, metrics) for point in points]
+    return columns, [_row(point_json(point, view.outcomes), goals, params, metrics) for point in points]
 
 
 def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _row(point: PointRecord, goals: list[str], params: list[str], metrics: list[str]) -> Row:
-    failure = point.failure
-    values, measured = point.values or {}, point.metrics or {}
-    told = point_json(point)
+def _row(point: Mapping[str, Any], goals: list[str], params: list[str], metrics: list[str]) -> Row:
+    failure = point["failure"] or {}
+    values, measured = point["values"] or {}, point["metrics"] or {}
     return {
-        "id": point.id,
-        "model": point.model,
-        "iteration": point.iteration,
-        "state": point.state,
+        **{name: point[name] for name in _FIRST},
         **{f"values.{name}": values.get(name) for name in goals},
-        **{f"params.{name}": _cell(point.params.get(name)) for name in params},
+        **{f"params.{name}": _cell(point["params"].get(name)) for name in params},
         **{f"metrics.{name}": measured.get(name) for name in metrics},
-        "failure.kind": failure.kind if failure else None,
-        "failure.message": failure.message if failure else None,
-        **{name: told[name] for name in _LAST},
+        "feasible": point["feasible"],
+        "failure.kind": failure.get("kind"),
+        "failure.message": failure.get("message"),
+        **{name: point[name] for name in _LAST},
     }
 
 

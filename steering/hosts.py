@@ -99,6 +99,7 @@ class Opening:
         constraints: the space's, as written.
         folder: the config's folder.
         duplicates: the policy for points proposed again.
+        outcome_constraints: over what trainings measure, as written.
     """
 
     model: str
@@ -109,6 +110,7 @@ class Opening:
     constraints: Sequence[str]
     folder: Path
     duplicates: str
+    outcome_constraints: Sequence[str] = ()
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model, number: int, folder: Path) -> Opening:
@@ -129,6 +131,7 @@ class Opening:
             experiment.constraints,
             folder,
             experiment.steering.duplicates,
+            experiment.outcome_constraints,
         )
 
 
@@ -180,6 +183,7 @@ class InProcessHost(AlgorithmHost):
                 opening.seed,
                 opening.folder,
                 forbid=opening.duplicates == "forbid",
+                outcome_constraints=opening.outcome_constraints,
             )
         except HpoSteerError as exc:
             self._replies.append(HostFailure(exc))
@@ -290,6 +294,7 @@ class ProcessHost(AlgorithmHost):
             seed=opening.seed,
             folder=str(opening.folder),
             duplicates=opening.duplicates,
+            outcome_constraints=list(opening.outcome_constraints),
         )
 
     def restore(self, model: str, history: Sequence[Step]) -> None:

@@ -53,7 +53,9 @@ class Progress(ABC):
 def headline(session: Session) -> str:
     """One line that says what runs."""
     experiment = session.experiment
-    goals = ", ".join(f"{g.direction} {g.name}" for g in experiment.goals)
+    goals = ", ".join(
+        [*(f"{g.direction} {g.name}" for g in experiment.goals), *map(str, experiment.outcomes)]
+    )
     parts = [
         f"{plural(len(next(iter(session.loop.models.values())).space), 'parameter')}, {goals}",
         *([plural(len(experiment.models), "model")] if len(experiment.models) > 1 else []),
@@ -114,7 +116,8 @@ def best_text(session: Session) -> str:
     goals = session.experiment.goals
     found = [(name, t.search.best) for name, t in session.loop.models.items() if t.search.best is not None]
     if not found:
-        return "no result yet"
+        done = session.experiment.outcomes and session.loop.counts.done
+        return "no point keeps the outcome constraints yet" if done else "no result yet"
     if len(goals) > 1:
         sizes = [tuned.search.front_size for tuned in session.loop.models.values()]
         return f"{plural(sum(sizes), 'point')} on the Pareto front" + ("s" if len(sizes) > 1 else "")

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.limits import harmless
+from steering.feasibility import none_feasible
 from steering.words import duration, number, params, plural
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def page(view: RunView) -> str:
 
 def _heading(view: RunView) -> str:
     run, counts = view.run, view.counts
-    goals = ", ".join(f"{g.direction} {g.name}" for g in view.goals)
+    goals = ", ".join([*(f"{g.direction} {g.name}" for g in view.goals), *map(str, view.outcomes)])
     space = view.space(view.models[0].name)
     spec = view.algorithm()
     models = f" · {plural(len(view.models), 'model')}" if len(view.models) > 1 else ""
@@ -119,6 +120,8 @@ def _heading(view: RunView) -> str:
     failed = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.failed.items()))
     notes = [f"{counts.done} done"]
     notes += [f"{counts.duplicates} of them reused"] if counts.duplicates else []
+    infeasible = counts.done - sum(map(view.feasible, view.points))
+    notes += [f"{infeasible} of them infeasible"] if infeasible else []
     notes += [f"{counts.queued + counts.running} unfinished"] if counts.queued + counts.running else []
     asks = [i.ask_s for i in view.iterations]
     facts = [
@@ -139,7 +142,7 @@ def _heading(view: RunView) -> str:
 def _best_facts(view: RunView) -> Iterator[tuple[str, str, str, str]]:
     best = view.best(n=1)
     if not best:
-        yield "best", "none yet", "no point is done", ""
+        yield "best", "none yet", none_feasible(view.outcomes, view.points) or "no point is done", ""
         return
     if len(view.goals) > 1:
         yield "Pareto front", plural(len(view.best()), "point"), "dominated by no other", ' class="lead"'

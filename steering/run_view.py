@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import ConfigError, NoSuchRun, UserError, nearest
 from hpo_steer.objectives import Objective, dominates
+from steering.feasibility import feasibility, feasible
 from steering.run_folder import CARD, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from hpo_steer.config import Experiment
+    from hpo_steer.outcomes import OutcomeConstraint
     from hpo_steer.space import SearchSpace
     from steering.store.base import (
         AttemptRecord,
@@ -76,6 +78,11 @@ class RunView:
     def goals(self) -> tuple[Objective, ...]:
         """The objectives."""
         return self.experiment.goals
+
+    @property
+    def outcomes(self) -> tuple[OutcomeConstraint, ...]:
+        """The outcome constraints."""
+        return self.experiment.outcomes
 
     @cached_property
     def counts(self) -> Counts:
@@ -137,6 +144,10 @@ class RunView:
 
     # ------------------------------------------------------------ what is best
 
+    def feasible(self, point: PointRecord) -> bool:
+        """Whether a point is done and keeps all outcome constraints."""
+        return feasible(self.outcomes, point)
+
     def rank(self, point: PointRecord) -> tuple[float, int]:
         """What sorts done points by the first objective: the best first, of two equals the earlier."""
         return self.goals[0].sign * (point.values or {})[self.goals[0].name], point.id
@@ -149,17 +160,19 @@ class RunView:
     def best(self, model: str | None = None, n: int | None = None) -> list[PointRecord]:
         """The best done points: of one objective in their order, of several the Pareto front.
 
+        Points that break an outcome constraint are not among them.
+
         Args:
             model: of which model; None: of all together.
             n: how many at most; None: all.
         """
-        done = [p for p in self.points_of(model) if p.state == "done" and p.duplicate_of is None]
+        done = [p for p in self.points_of(model) if self.feasible(p) and p.duplicate_of is None]
         found = sorted(done, key=self.rank) if len(self.goals) == 1 else front(done, self.costs)
         return found if n is None else found[:n]
 
     def first_iteration_best(self, model: str) -> PointRecord | None:
         """The best point of a model's first iteration: what the search was worth."""
-        done = [p for p in self.by_model[model] if p.state == "done" and p.iteration == 1]
+        done = [p for p in self.by_model[model] if self.feasible(p) and p.iteration == 1]
         return min(done, key=self.rank, default=None)
 
     # ------------------------------------------------------------ how it stands
@@ -197,8 +210,13 @@ def timestamp(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def point_json(point: PointRecord) -> dict[str, Any]:
-    """A point as programs get it."""
+def point_json(point: PointRecord, outcomes: Sequence[OutcomeConstraint]) -> dict[str, Any]:
+    """A point as programs get it.
+
+    Args:
+        point: of a run.
+        outcomes: the run's outcome constraints.
+    """
     failure = point.failure
     return {
         "id": point.id,
@@ -207,6 +225,7 @@ def point_json(point: PointRecord) -> dict[str, Any]:
         "params": dict(point.params),
         "state": point.state,
         "values": None if point.values is None else dict(point.values),
+        "feasible": feasibility(outcomes, point),
         "failure": None if failure is None else {"kind": failure.kind, "message": failure.message},
         "attempts": point.attempts,
         "metrics": None if point.metrics is None else dict(point.metrics),

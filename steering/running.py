@@ -11,6 +11,7 @@ from hpo_steer.config import load_config
 from hpo_steer.config.secrets import cautions
 from hpo_steer.errors import UserError
 from hpo_steer.limits import harmless
+from steering.feasibility import feasible, none_feasible
 from steering.progress import expected, failures, make_progress
 from steering.session import Session, run_path
 from steering.words import duration, number, params, plural
@@ -141,7 +142,7 @@ def summarise(session: Session, outcome: Outcome, points: list[PointRecord]) -> 
     """The closing summary as data; every number in it comes from the store."""
     experiment = session.experiment
     counts = session.store_counts()
-    done = [p for p in points if p.state == "done"]
+    good = [p for p in points if feasible(experiment.outcomes, p)]
     summary: dict[str, Any] = {
         "name": experiment.name,
         "folder": str(session.folder.path),
@@ -151,22 +152,24 @@ def summarise(session: Session, outcome: Outcome, points: list[PointRecord]) -> 
         "points": counts.total,
         "expected": expected(session),
         "done": counts.done,
+        "feasible": len(good),
         "failed": dict(counts.failed),
         "duplicates": counts.duplicates,
         "unfinished": counts.queued + counts.running,
         "elapsed_s": round(session.loop.elapsed_s, 3),
         "busy_share": session.loop.fleet.busy_share,
         "best": None,
+        "no_best": none_feasible(experiment.outcomes, points),
         "front_sizes": {name: tuned.search.front_size for name, tuned in session.loop.models.items()},
     }
-    if len(experiment.goals) == 1 and done:
+    if len(experiment.goals) == 1 and good:
         goal = experiment.goals[0]
 
         def rank(point: PointRecord) -> float:
             return goal.sign * (point.values or {})[goal.name]
 
-        best = min(done, key=rank)
-        first = [p for p in done if p.iteration == 1 and p.model == best.model]
+        best = min(good, key=rank)
+        first = [p for p in good if p.iteration == 1 and p.model == best.model]
         summary["best"] = {
             "id": best.id,
             "model": best.model,
@@ -210,39 +213,17 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")
         return
-    name = summary["name"]
-    evaluated = summary["done"] - summary["duplicates"]
-    parts = [
-        f"{plural(summary['points'], 'point')} in {duration(summary['elapsed_s'])}",
-        f"{evaluated} evaluated",
-    ]
-    if summary["failed"]:
-        parts.append(failures(summary["failed"]))
-    if summary["duplicates"]:
-        parts.append(f"{plural(summary['duplicates'], 'duplicate')} reused")
+    name, counted = summary["name"], ", ".join(_counts(summary))
     lines = []
     if summary["interrupted"]:
-        lines.append(
-            f"interrupted: {', '.join(parts)}, {summary['unfinished']} not finished; nothing is lost"
-        )
+        lines.append(f"interrupted: {counted}, {summary['unfinished']} not finished; nothing is lost")
     else:
-        lines.append(f"done: {', '.join(parts)}")
+        lines.append(f"done: {counted}")
         reasons = sorted(set(summary["ended"].values()))
         if any(not reason.startswith("max_points") for reason in reasons):
             lines.append(f"ended: {'; '.join(reasons)}")
-    if best := summary["best"]:
-        (objective, value) = next(iter(best["values"].items()))
-        model = f" (model {best['model']})" if summary["models"] > 1 else ""
-        text = f"best {objective} {number(value)}{model}  {params(best['params'])}"
-        if "first_iteration_best" in summary:
-            text += f"      first iteration's best {number(summary['first_iteration_best'])}"
-        lines.append(text)
-    elif summary["done"]:
-        sizes = summary["front_sizes"].values()
-        where = f" of {plural(len(sizes), 'model')}" if len(sizes) > 1 else ""
-        lines.append(
-            f"{plural(sum(sizes), 'point')} on the Pareto front{'s' if len(sizes) > 1 else ''}{where}"
-        )
+    if summary["done"]:
+        lines.append(_found(summary))
     elif not summary["interrupted"]:
         lines.append(f"no point has a value: see hpo-steer points {name} and {summary['folder']}/logs")
     lines += _about_failures(summary)
@@ -252,3 +233,33 @@ def _print(summary: dict[str, Any], *, as_json: bool) -> None:
         then = [f"hpo-steer plot {name}", f"hpo-steer best {name} --json"]
         lines.append("next: " + " · ".join(then + ([summary["report"]] if summary.get("report") else [])))
     sys.stdout.write(harmless("\n".join(lines)) + "\n")
+
+
+def _counts(summary: dict[str, Any]) -> list[str]:
+    parts = [
+        f"{plural(summary['points'], 'point')} in {duration(summary['elapsed_s'])}",
+        f"{summary['done'] - summary['duplicates']} evaluated",
+    ]
+    if summary["feasible"] < summary["done"]:
+        parts.append(f"{summary['done'] - summary['feasible']} infeasible")
+    if summary["failed"]:
+        parts.append(failures(summary["failed"]))
+    if summary["duplicates"]:
+        parts.append(f"{plural(summary['duplicates'], 'duplicate')} reused")
+    return parts
+
+
+def _found(summary: dict[str, Any]) -> str:
+    """What is best, or why nothing is."""
+    if best := summary["best"]:
+        (objective, value) = next(iter(best["values"].items()))
+        model = f" (model {best['model']})" if summary["models"] > 1 else ""
+        text = f"best {objective} {number(value)}{model}  {params(best['params'])}"
+        if "first_iteration_best" in summary:
+            text += f"      first iteration's best {number(summary['first_iteration_best'])}"
+        return text
+    if summary["no_best"]:
+        return str(summary["no_best"])
+    sizes = summary["front_sizes"].values()
+    where = f" of {plural(len(sizes), 'model')}" if len(sizes) > 1 else ""
+    return f"{plural(sum(sizes), 'point')} on the Pareto front{'s' if len(sizes) > 1 else ''}{where}"

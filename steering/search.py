@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpo_steer.objectives import Objective, dominates
+from hpo_steer.outcomes import OutcomeConstraint, broken_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ class ModelSearch:
     Args:
         rules: trigger and stop rules.
         goals: the objectives.
+        outcomes: the outcome constraints; a point that breaks one is never the best and reaches no target.
 
     Attributes:
         iterations: how many there have been.
@@ -35,11 +37,13 @@ class ModelSearch:
         wanted_at_ask: how many it asks for.
         stopped: why no more points are asked for; None while they are.
         cut: whether points that no worker has begun are of no use any more (target, patience, time).
-        best: the best values so far, in the order of the objectives (the newest of the front, if several).
+        best: the best values so far that keep the outcome constraints (the newest of the front, if several).
     """
 
-    def __init__(self, rules: Steering, goals: Sequence[Objective]) -> None:
-        self._rules, self._goals = rules, goals
+    def __init__(
+        self, rules: Steering, goals: Sequence[Objective], outcomes: Sequence[OutcomeConstraint] = ()
+    ) -> None:
+        self._rules, self._goals, self._outcomes = rules, goals, outcomes
         self.iterations = self.proposed = self.ended = self.told = 0
         self.current_size = self.current_ended = 0
         self.asking = False
@@ -49,6 +53,11 @@ class ModelSearch:
         self.best: Mapping[str, float] | None = None
         self._front: list[tuple[float, ...]] = []
         self._since_better = 0
+
+    @property
+    def front(self) -> Sequence[tuple[float, ...]]:
+        """The values that no others dominate, all of them to be minimised."""
+        return tuple(self._front)
 
     @property
     def front_size(self) -> int:
@@ -109,12 +118,15 @@ class ModelSearch:
         """A point has ended, with values or with a failure.
 
         Returns:
-            Whether it is better than all before (in several objectives: dominated by none).
+            Whether it is better than all before (in several objectives: dominated by none), and keeps the
+            outcome constraints.
         """
         self.ended += 1
         self.told += 1
         if iteration == self.iterations:
             self.current_ended += 1
+        if values is not None and broken_outcome(self._outcomes, values):
+            values = None
         better = values is not None and self._improves(values)
         self._since_better = 0 if better else self._since_better + 1
         if values is not None and not self.cut and (reached := self._target(values)):

@@ -92,7 +92,12 @@ class Searches:
         self._clock, self._notify, self._watch = clock, notify, watch
         self._openings = {model.name: opening for model, opening, _ in openings}
         self.models = {
-            model.name: Tuned(model, opening.space, host, ModelSearch(experiment.steering, experiment.goals))
+            model.name: Tuned(
+                model,
+                opening.space,
+                host,
+                ModelSearch(experiment.steering, experiment.goals, experiment.outcomes),
+            )
             for model, opening, host in openings
         }
         self.hosts = list({id(host): host for _, _, host in openings}.values())

@@ -89,12 +89,17 @@ def check_algorithms(experiment: Experiment) -> None:
     """Checks the algorithms' names, before anything is started.
 
     Raises:
-        ConfigError: an unknown name, with the nearest valid one.
+        ConfigError: an unknown name, with the nearest valid one, or an option that belongs elsewhere.
     """
     from hpo_steer.registry import entry
 
     for model in {id(m.algorithm): m for m in experiment.models}.values():
         spec = experiment.algorithm_of(model)
+        if "outcome_constraints" in spec:
+            raise ConfigError(
+                "algorithm.outcome_constraints",
+                "is no option of an algorithm: put outcome_constraints at the top level, beside objectives",
+            )
         if ("name" in spec) == ("class" in spec):
             raise ConfigError("algorithm", "needs a name, or class: FILE.py:CLASS")
         name = spec.get("name")

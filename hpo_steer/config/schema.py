@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from hpo_steer.errors import ConfigError
 from hpo_steer.messages import check_params
 from hpo_steer.objectives import Objective, parse_objectives
+from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
 from hpo_steer.space import SearchSpace
 from hpo_steer.transport.settings import conceal
 
@@ -269,6 +270,7 @@ class Experiment(Section):
         search_space: parameters by name.
         constraints: expressions over parameters that every point satisfies.
         objectives: metrics to minimise or maximise.
+        outcome_constraints: bounds on metrics that a point keeps to count as good.
         models: the things tuned; one, called ``main``, if none are listed.
         algorithm: a name, or ``{name: …, option: …}``, or ``{class: FILE.py:CLASS, option: …}``.
         steering: iterations and stop rules.
@@ -282,6 +284,7 @@ class Experiment(Section):
     search_space: dict[str, Any]
     constraints: list[str] = []
     objectives: dict[str, Any]
+    outcome_constraints: list[str] = []
     models: Annotated[list[Model], Field(min_length=1)] = [Model(name="main")]
     algorithm: str | dict[str, Any] = "bayesian"
     steering: Steering = Steering()
@@ -291,6 +294,7 @@ class Experiment(Section):
 
     _name_checked = field_validator("name")(_check_name)
     _goals: tuple[Objective, ...] = PrivateAttr(default=())
+    _outcomes: tuple[OutcomeConstraint, ...] = PrivateAttr(default=())
 
     @field_validator("broker", mode="before")
     @classmethod
@@ -318,6 +322,7 @@ class Experiment(Section):
             only = goals[0]
             goals = (Objective(only.name, only.direction, self.steering.target, only.reference),)
         self._goals = goals
+        self._outcomes = parse_outcome_constraints(self.outcome_constraints)
         for model in self.models:
             space = self.space(model)
             try:
@@ -335,6 +340,17 @@ class Experiment(Section):
     def goals(self) -> tuple[Objective, ...]:
         """The objectives, with `steering.target` applied."""
         return self._goals
+
+    @property
+    def outcomes(self) -> tuple[OutcomeConstraint, ...]:
+        """The outcome constraints."""
+        return self._outcomes
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics that a training has to return: the objectives, then those of outcome constraints."""
+        names = (*(goal.name for goal in self._goals), *(each.metric for each in self._outcomes))
+        return tuple(dict.fromkeys(names))
 
     def space(self, model: Model | None = None) -> SearchSpace:
         """The search space of a model (of the experiment, without one).

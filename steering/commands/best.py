@@ -28,21 +28,23 @@ def best(
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """The best points: in their order, or the Pareto front of several objectives.
+    """The best points that keep the outcome constraints: in order, or the Pareto front of several objectives.
 
     With several models, the best of each. Example: hpo-steer best digits -n 3 --json
     """
+    from steering.feasibility import none_feasible
     from steering.run_view import open_view, point_json
 
     with open_view(run, config=config, store=store) as view:
         found = best_points(view, n, model)
         names = [goal.name for goal in view.goals]
         several = len(view.models) > 1
+        none = none_feasible(view.outcomes, view.points_of(model)) or "no point is done yet"
     if as_json:
-        say_json([point_json(point) for point in found])
+        say_json([point_json(point, view.outcomes) for point in found])
         return
     if not found:
-        say("no point is done yet")
+        say(none)
         return
     _show(found, names, several=several)
 

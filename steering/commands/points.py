@@ -47,12 +47,12 @@ def points(
         if model is not None:
             view.check_model(model)
         several = len(view.models) > 1 and model is None
-        names = [goal.name for goal in view.goals]
+        names, outcomes = list(view.experiment.measured), view.outcomes
         wanted = limit if as_json or limit is not None else _SHOWN + 1
         states: list[Any] | None = [s.value for s in state] if state else None
         found = view.store.points(model=model, states=states, after=after, limit=wanted)
     if as_json:
-        say_json([point_json(point) for point in found])
+        say_json([point_json(point, outcomes) for point in found])
         return
     if not found:
         say("no such points")
@@ -61,7 +61,9 @@ def points(
     found = found[:_SHOWN] if more else found
     heads = ["point", *(["model"] if several else []), "iteration", "state", *names, "time", "parameters"]
     show_table(
-        heads, [_row(point, names, several=several) for point in found], right=_right(names, several=several)
+        heads,
+        [_row(point, names, outcomes, several=several) for point in found],
+        right=_right(names, several=several),
     )
     if more:
         say(f"… the first {_SHOWN}; go on with --after {found[-1].id}, or --limit N, or --json for all")
@@ -72,10 +74,12 @@ def _right(names: list[str], *, several: bool) -> tuple[int, ...]:
     return (0, begin, *range(begin + 2, begin + 3 + len(names)))
 
 
-def _row(point: Any, names: list[str], *, several: bool) -> list[str]:
+def _row(point: Any, names: list[str], outcomes: Any, *, several: bool) -> list[str]:
+    from steering.feasibility import feasibility
     from steering.words import duration, number, params
 
     state = point.state if point.failure is None else point.failure.kind
+    state = "infeasible" if feasibility(outcomes, point) is False else state
     state += (
         " (reused)"
         if point.duplicate_of is not None
@@ -88,7 +92,7 @@ def _row(point: Any, names: list[str], *, several: bool) -> list[str]:
         *([point.model] if several else []),
         str(point.iteration),
         state,
-        *(number(point.values[name]) if point.values else "-" for name in names),
+        *(number(point.values[name]) if name in (point.values or {}) else "-" for name in names),
         "-" if point.duration_s is None else duration(point.duration_s),
         params(point.params),
     ]

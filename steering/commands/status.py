@@ -29,6 +29,7 @@ def status(
 
 def summary(view: "RunView") -> dict[str, Any]:
     """How a run stands, as data."""
+    from steering.feasibility import none_feasible
     from steering.run_view import timestamp
 
     counts, run = view.counts, view.run
@@ -53,6 +54,7 @@ def summary(view: "RunView") -> dict[str, Any]:
         "ended_at": timestamp(run.ended_at),
         "elapsed_s": run.elapsed_s,
         "objectives": {goal.name: goal.direction for goal in view.goals},
+        "outcome_constraints": [str(each) for each in view.outcomes],
         "points": {
             "total": counts.total,
             "queued": counts.queued,
@@ -60,6 +62,7 @@ def summary(view: "RunView") -> dict[str, Any]:
             "done": counts.done,
             "failed": sum(counts.failed.values()),
             "duplicates": counts.duplicates,
+            "feasible": sum(view.feasible(p) for p in view.points),
         },
         "failed": dict(counts.failed),
         "last_failure": messages[-1] if messages else None,
@@ -68,6 +71,7 @@ def summary(view: "RunView") -> dict[str, Any]:
         if asks
         else None,
         "best": _best(view, view.best(n=1)),
+        "no_best": none_feasible(view.outcomes, view.points),
         "front_size": len(view.best()) if len(view.goals) > 1 else None,
         "models": [_model(view, model.name, model.ended) for model in view.models],
     }
@@ -131,6 +135,8 @@ def _show(answer: dict[str, Any]) -> None:
         parts.append(failures(answer["failed"]))
     if counts["duplicates"]:
         parts.append(plural(counts["duplicates"], "duplicate") + " reused")
+    if counts["feasible"] < counts["done"]:
+        parts.append(f"{counts['done'] - counts['feasible']} infeasible")
     say("  points      " + " · ".join(parts))
     if (answer["last_failure"] or "").strip():
         say(f"              last: {answer['last_failure'].strip().splitlines()[0][:160]}")
@@ -143,12 +149,13 @@ def _show(answer: dict[str, Any]) -> None:
     say(f"  steered for {duration(answer['elapsed_s'])}, since {since} UTC")
     best = answer["best"]
     if best is None:
-        say("  best        no result yet")
+        say(f"  best        {answer['no_best'] or 'no result yet'}")
     elif answer["front_size"] is not None:
         text = f"{plural(answer['front_size'], 'point')} on the Pareto front"
         say(f"  best        {text}: hpo-steer best {answer['name']}")
     else:
-        (name, value) = next(iter(best["values"].items()))
+        name = next(iter(answer["objectives"]))
+        value = best["values"][name]
         where = f"point {best['id']}, iteration {best['iteration']}"
         where += f", model {best['model']}" if len(answer["models"]) > 1 else ""
         text = f"{name} {number(value)} ({where})"

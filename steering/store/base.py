@@ -124,7 +124,7 @@ class PointRecord:
         params: the point's parameters, without the model's constants.
         hash: `SearchSpace.hash` of them.
         state: ``queued`` (proposed, no worker has begun), ``running``, ``done`` or ``failed``.
-        values: objective to value, once done.
+        values: what the algorithm is told, once done: objectives and metrics under outcome constraints.
         metrics: everything the training returned.
         failure: kind and message, once failed.
         attempts: attempts begun (or given up) so far.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,9 @@ class Loud:
         ({"loss": 1, "acc": 0.5}, ["loss"], {"loss": 1.0, "acc": 0.5}),
         ({"a": 1, "b": 2}, ["a", "b"], {"a": 1.0, "b": 2.0}),
         ({"anything": 1}, [], {"anything": 1.0}),
+        ({"loss": 1, "loss_sem": 0}, ["loss"], {"loss": 1.0, "loss_sem": 0.0}),
+        ({"loss": 1, "loss_sem": -2}, ["loss", "loss_sem"], {"loss": 1.0, "loss_sem": -2.0}),
+        ({"loss": 1, "acc_sem": -2}, ["loss"], {"loss": 1.0, "acc_sem": -2.0}),
         ({"loss": 1, "note": "good", "gap": float("nan"), "bad": Loud()}, ["loss"], {"loss": 1.0}),
     ],
 )
@@ -114,6 +118,37 @@ def test_metrics_that_count(value: Any, objectives: list[str], answer: dict[str,
         ({"loss": float("nan")}, ["loss"], "invalid", 'metric "loss" is nan'),
         ({"loss": -float("inf")}, ["loss"], "invalid", 'metric "loss" is -inf'),
         (10**400, ["loss"], "invalid", 'metric "loss" is inf'),
+        (
+            0.5,
+            ["loss", "latency"],
+            "error",
+            'train() returned a number; expected a dict with "loss" and "latency"',
+        ),
+        (
+            {"loss": 1.0},
+            ["loss", "latency"],
+            "error",
+            'train() returned no metric "latency"; it returned: loss',
+        ),
+        ({"loss": 1.0, "latency": math.inf}, ["loss", "latency"], "invalid", 'metric "latency" is inf'),
+        (
+            {"loss": 1.0, "loss_sem": math.nan},
+            ["loss"],
+            "error",
+            'metric "loss_sem" is nan (float); a standard',
+        ),
+        (
+            {"loss": 1.0, "loss_sem": -1},
+            ["loss"],
+            "error",
+            'metric "loss_sem" is -1 (int); a standard error is',
+        ),
+        (
+            {"loss": 1.0, "loss_sem": None},
+            ["loss"],
+            "error",
+            'metric "loss_sem" is None; a standard error is',
+        ),
         ({"note": "x"}, [], "error", "train() returned no metrics; expected a dict of metrics"),
         (Loud(), ["loss"], "error", "train() returned something (Loud)"),
     ],

@@ -147,6 +147,7 @@ class Bench:
                 self.experiment.constraints,
                 Path(),
                 self.experiment.steering.duplicates,
+                self.experiment.outcome_constraints,
             )
             host.open(opening)
             openings.append((model, opening, host))
@@ -183,10 +184,13 @@ class Bench:
         kind: FailureKind | None = None,
         worker: str = "host-1-a",
         log: str = "",
+        **others: float,
     ) -> None:
-        """It reports a loss, or a failure of a kind."""
+        """It reports a loss (and other metrics), or a failure of a kind."""
         outcome: dict[str, Any] = (
-            {"metrics": {"loss": loss}} if kind is None else {"failure": FailureInfo(kind=kind, message="x")}
+            {"metrics": {"loss": loss, **others}}
+            if kind is None
+            else {"failure": FailureInfo(kind=kind, message="x")}
         )
         self.transport.events.append(
             Result(**self._stamp(work, worker), started_at=0.0, duration_s=1.0, log=log, **outcome)

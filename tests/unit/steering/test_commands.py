@@ -73,6 +73,7 @@ class TestStatus:
             "done": 38,
             "failed": 2,
             "duplicates": 1,
+            "feasible": 38,
         }
         assert found["best"]["values"] == answer("best")[0]["values"]
 

@@ -120,7 +120,7 @@ class TestJson:
     def test_a_done_point(self, runs: Path) -> None:
         record_run(runs)
         with open_view("digits", store=runs) as view:
-            point = point_json(view.points[0])
+            point = point_json(view.points[0], view.outcomes)
         assert {"id", "model", "iteration", "params", "state", "values", "failure", "attempts"} <= set(point)
         assert point["failure"] is None
         assert point["created_at"].endswith("+00:00")
@@ -129,7 +129,7 @@ class TestJson:
     def test_a_failed_point(self, runs: Path) -> None:
         record_run(runs)
         with open_view("digits", store=runs) as view:
-            point = point_json(view.points[2])
+            point = point_json(view.points[2], view.outcomes)
         assert point["state"] == "failed"
         assert point["values"] is None
         assert point["failure"] == {"kind": "timeout", "message": "took longer than 2 s"}
