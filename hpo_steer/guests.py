@@ -75,6 +75,11 @@ class Guest:
         """Why there are no more points, if so."""
         return self._algorithm.ended or self._ended
 
+    @property
+    def note(self) -> str | None:
+        """What the last ask has to say to the user."""
+        return None if self._algorithm.note is None else str(self._algorithm.note)
+
     def ask(self, n: int) -> list[Point]:
         """Exactly `n` points, or fewer with `ended` set.
 
@@ -106,6 +111,7 @@ class Guest:
         return points
 
     def _proposals(self, n: int) -> Sequence[Point] | Sequence[Params]:
+        self._algorithm.note = None
         try:
             proposals = self._algorithm.ask(n)
         except HpoSteerError:
@@ -172,7 +178,7 @@ class Guest:
             ) from exc
 
     def restore(self, history: Sequence[Step]) -> None:
-        """Brings the algorithm to the state after `history`.
+        """Brings the algorithm to the state after `history`, or after what comes next of it.
 
         Raises:
             AlgorithmError: the method failed.
@@ -181,6 +187,8 @@ class Guest:
             for step in history:
                 if isinstance(step, Told):
                     self.tell(step.observations)
+                elif step.given:
+                    self._adopt(step.points)
                 else:
                     self.ask(step.n)
             return
@@ -199,10 +207,17 @@ class Guest:
             raise AlgorithmError(
                 f'algorithm "{self.name}" could not be restored: {type(exc).__name__}: {exc}'
             ) from exc
+        self._count([point for step in history if isinstance(step, Asked) for point in step.points])
+
+    def _adopt(self, points: Sequence[Point]) -> None:
+        """Hands the algorithm points of another origin."""
+        self._algorithm.adopt(points)
+        self._count(points)
+
+    def _count(self, points: Sequence[Point]) -> None:
         if self._users:
-            points = [point for step in history if isinstance(step, Asked) for point in step.points]
-            self._numbered = len(points)
-            self._seen = {self._space.hash(point.params) for point in points}
+            self._numbered += len(points)
+            self._seen |= {self._space.hash(point.params) for point in points}
 
 
 def _user_class(target: str, folder: Path) -> type[SearchAlgorithm]:

@@ -100,6 +100,7 @@ class Host:
                 "model": request["model"],
                 "points": [{"id": p.id, "params": p.params} for p in points],
                 "ended": guest.ended,
+                "note": guest.note,
             }
         )
         faults.reached("host.answered")

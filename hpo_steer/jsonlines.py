@@ -75,6 +75,8 @@ def read_reply(line: bytes) -> dict[str, Any]:
         case {"op": "points", "model": str(), "points": list() as points, "ended": None | str()}:
             for point in points:
                 _check_point(point)
+            if not isinstance(reply.get("note"), str | None):
+                raise MalformedMessage("points: their note is no text")
         case {"op": "error", "message": str(), "user": bool()}:
             if not isinstance(reply.get("key"), str | None):
                 raise MalformedMessage("error: its key is no text")

@@ -196,7 +196,11 @@ def steps(
                 yield Told([observation(r) for r in heard]), iteration
             told = iteration.told
         asked = sorted(by_iteration.get(iteration.number, []), key=lambda r: r.number)
-        yield Asked(iteration.wanted, [Point(r.number, dict(r.params)) for r in asked]), iteration
+        proposed = [Point(r.number, dict(r.params)) for r in asked]
+        yield Asked(iteration.wanted, proposed, given=iteration.origin != "algorithm"), iteration
+        if iteration.origin == "known":
+            told = iteration.size
+            yield Told([observation(r) for r in ended.between(0, told)]), iteration
 
 
 def worker_process(worker: str) -> tuple[str, int] | None:

@@ -51,12 +51,14 @@ class Proposal:
         points: what was proposed.
         ended: why there are no more, if so.
         ask_s: how long it took.
+        note: what the algorithm has to say to the user, if anything.
     """
 
     model: str
     points: Sequence[Point]
     ended: str | None
     ask_s: float
+    note: str | None = None
 
 
 class HostDied(AlgorithmError):
@@ -112,6 +114,11 @@ class Opening:
     duplicates: str
     outcome_constraints: Sequence[str] = ()
 
+    @property
+    def method(self) -> str:
+        """The algorithm as the user named it."""
+        return str(self.spec.get("name") or self.spec.get("class"))
+
     @classmethod
     def of(cls, experiment: Experiment, model: Model, number: int, folder: Path) -> Opening:
         """What the algorithm of one of an experiment's models is made from.
@@ -144,7 +151,7 @@ class AlgorithmHost(ABC):
 
     @abstractmethod
     def restore(self, model: str, history: Sequence[Step]) -> None:
-        """Takes it through a history."""
+        """Takes it through a history, or through what comes next of it."""
 
     @abstractmethod
     def tell(self, model: str, observations: Sequence[Observation]) -> None:
@@ -207,7 +214,8 @@ class InProcessHost(AlgorithmHost):
         except HpoSteerError as exc:
             self._replies.append(HostFailure(exc))
             return
-        self._replies.append(Proposal(model, points, guest.ended, time.perf_counter() - begin))
+        ask_s = time.perf_counter() - begin
+        self._replies.append(Proposal(model, points, guest.ended, ask_s, guest.note))
 
     def replies(self) -> list[Reply]:
         """The answers so far."""
@@ -350,7 +358,8 @@ class ProcessHost(AlgorithmHost):
         if reply["op"] == "opened":
             return Opened(model)
         points = [Point(p["id"], p["params"]) for p in reply["points"]]
-        return Proposal(model, points, reply["ended"], time.perf_counter() - self._asked.pop(model))
+        ask_s = time.perf_counter() - self._asked.pop(model)
+        return Proposal(model, points, reply["ended"], ask_s, reply.get("note"))
 
     def _error(self, reply: Mapping[str, Any]) -> HpoSteerError:
         if reply.get("key") is not None:

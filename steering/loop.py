@@ -177,6 +177,7 @@ class SteeringLoop:
             self._searches.answers(host)
         self._mind_leases(now)
         self._mind_hold()
+        self._searches.mind_asks(now)
         self.attempts.send_due(now)
         self._mind_time()
         self._searches.run_due()

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_steer.algorithm import Asked, Point, Told
+from hpo_steer.algorithm import Point, Told
 from hpo_steer.errors import AlgorithmError
 from hpo_steer.parameters import canonical
 from hpo_steer.registry import entry
@@ -95,7 +95,9 @@ def _replay_model(view: RunView, made_from: Opening, hosts: Hosts, answer: dict[
     for step, iteration in steps(view.store.iterations(name), view.by_model[name]):
         if isinstance(step, Told):
             host.tell(name, step.observations)
-        elif isinstance(step, Asked):
+        elif step.given:
+            host.restore(name, [step])
+        else:
             host.ask(name, step.n)
             if (found := _difference(view, iteration, step.points, _answer(host))) is not None:
                 answer |= {"reproduced": False, "first_difference": found}

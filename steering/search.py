@@ -92,6 +92,12 @@ class ModelSearch:
             size = min(size, rules.point_limit - self.proposed)
         return max(size, 0)
 
+    def know(self, values: Mapping[str, float] | None) -> None:
+        """A point was known before the search began: told and never asked for, it counts for nothing but the best."""
+        self.told += 1
+        if values is not None and not broken_outcome(self._outcomes, values):
+            self._improves(values)
+
     def begin_ask(self, n: int) -> None:
         """An ask for `n` points has gone out."""
         self.asking, self.told_at_ask, self.wanted_at_ask = True, self.told, n

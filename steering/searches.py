@@ -17,7 +17,8 @@ from hpo_steer.messages import Cancel
 from steering.book import Book, Ended, LivePoint, observation, steps
 from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
 from steering.search import ModelSearch
-from steering.store.base import IterationRecord, PointRecord
+from steering.stand_in import stand_in
+from steering.store.base import IterationRecord, Origin, PointRecord
 from steering.words import plural
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Searches:
             watch(host, None)
         self.holding = False
         self._due: deque[str] = deque()
+        self._thinking: dict[int, float] = {}
+        """Since when each host that owes an answer has had nothing else to do, by the monotonic clock."""
         self._revivals = 0
 
     # ------------------------------------------------------------ taking up a run
@@ -178,6 +181,10 @@ class Searches:
         iterations = self._ledger.store.iterations(name)
         ended = Ended(points)
         for iteration in iterations:
+            if iteration.origin == "known":
+                for record in ended.between(0, iteration.size):
+                    search.know(record.values)
+                continue
             for record in ended.between(search.told, iteration.told):
                 search.end_point(record.iteration, record.values)
             search.told = iteration.told
@@ -213,6 +220,7 @@ class Searches:
         if n:
             tuned.search.begin_ask(n)
             tuned.ask_began = self._clock.monotonic()
+            self._thinking.setdefault(id(tuned.host), tuned.ask_began)
             tuned.host.ask(tuned.model.name, n)
             if tuned.host.fileno() is None:
                 self.answers(tuned.host)
@@ -228,12 +236,44 @@ class Searches:
         for reply in host.replies():
             if isinstance(reply, Proposal):
                 self._proposed(reply)
+                self._went_on(host)
             elif isinstance(reply, HostFailure):
                 if not reply.died:
                     raise reply.error
                 self._revive(host, reply)
 
-    def _proposed(self, proposal: Proposal) -> None:
+    def mind_asks(self, now: float) -> None:
+        """Ends the process of an algorithm that takes too long; other points stand in for those it owes.
+
+        The time counts from when the process could begin with the ask: an ask of another of its models may come first.
+        """
+        limit = self._experiment.steering.ask_timeout_s
+        for host in list(self.hosts):
+            since = self._thinking.get(id(host))
+            if since is not None and now - since > limit and isinstance(host, ProcessHost):
+                self._stand_in(host, limit)
+
+    def _went_on(self, host: AlgorithmHost) -> None:
+        """A host has answered: it begins with the next ask, if there is one."""
+        if any(tuned.host is host and tuned.search.asking for tuned in self.models.values()):
+            self._thinking[id(host)] = self._clock.monotonic()
+        else:
+            self._thinking.pop(id(host), None)
+
+    def _stand_in(self, host: ProcessHost, limit: float) -> None:
+        late = [tuned for tuned in self.models.values() if tuned.host is host and tuned.search.asking]
+        tuned = min(late, key=lambda each: each.ask_began)
+        name, n = tuned.model.name, tuned.search.wanted_at_ask
+        self._ledger.commit()
+        points, ended = stand_in(self._openings[name], n, self._ledger.store.points(model=name))
+        note = (
+            f"{self._openings[name].method} has not chosen {plural(n, 'point')} within {limit:g} s "
+            "(steering.ask_timeout_s): points of a Sobol sequence stand in for them"
+        )
+        self._proposed(Proposal(name, points, ended, limit, note), "stand-in")
+        self._restart(host)
+
+    def _proposed(self, proposal: Proposal, origin: Origin = "algorithm") -> None:
         """Writes an iteration down and sends its points out."""
         tuned = self.models[proposal.model]
         search = tuned.search
@@ -252,6 +292,8 @@ class Searches:
                 search.told_at_ask,
                 now - proposal.ask_s,
                 proposal.ask_s,
+                origin,
+                proposal.note,
             )
             records = [
                 PointRecord(
@@ -269,6 +311,8 @@ class Searches:
             self._ledger.count(queued=size)
             faults.reached("steering.proposed")
         search.begin_iteration(size, proposal.ended)
+        if proposal.note and len(self.models) <= _MODELS_NAMED:
+            self._notify("algorithm", f"{_of(tuned, self.models)}{proposal.note}")
         if size and len(self.models) <= _MODELS_NAMED:
             self._notify(
                 "iteration",
@@ -308,10 +352,14 @@ class Searches:
         if self._revivals > _REVIVALS or not isinstance(host, ProcessHost):
             raise failure.error
         self._notify("algorithm", f"{failure.error}; starting it again ({self._revivals} of {_REVIVALS})")
+        self._restart(host)
+
+    def _restart(self, host: ProcessHost) -> None:
         fresh = host.again()
         self._watch(fresh, host)
         host.close()
         self.hosts[self.hosts.index(host)] = fresh
+        self._thinking.pop(id(host), None)
         self._ledger.commit()
         for name, tuned in self.models.items():
             if tuned.host is host:
@@ -324,10 +372,12 @@ class Searches:
         search, ended = tuned.search, Ended(points)
         tuned.host.open(self._openings[name])
         tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
-        told = iterations[-1].told if iterations else 0
+        told = _told_before(iterations)
         for record in ended.between(told, search.told_at_ask if search.asking else None):
             tuned.host.tell(name, [observation(record)])
         if search.asking:
+            tuned.ask_began = self._clock.monotonic()
+            self._thinking.setdefault(id(tuned.host), tuned.ask_began)
             tuned.host.ask(name, search.wanted_at_ask)
             for record in ended.between(search.told_at_ask):
                 tuned.host.tell(name, [observation(record)])
@@ -410,7 +460,9 @@ class Searches:
         """
         self._ledger.commit()
         known = self._ledger.store.points(ids=points)
-        failed = [p for p in known if p.failure is not None and p.failure.kind != "cancelled"]
+        failed = [
+            p for p in known if p.failure is not None and p.failure.kind != "cancelled" and p.iteration > 0
+        ]
         concerned = {record.model: self.models[record.model] for record in failed}
         if any(tuned.search.asking for tuned in concerned.values()):
             return None
@@ -480,6 +532,14 @@ class Searches:
 def _reopen_model(tx: Transaction, *, model: str) -> None:
     tx.end_model(model, None)
     tx.set_run(ended=None)
+
+
+def _told_before(iterations: Sequence[IterationRecord]) -> int:
+    """The place of the newest observation that a repeated history holds."""
+    if not iterations:
+        return 0
+    last = iterations[-1]
+    return last.size if last.origin == "known" else last.told
 
 
 def _tries(record: PointRecord) -> int:

@@ -88,6 +88,8 @@ class Steering(Section):
         target: ends a model's search once its only objective is this good.
         patience: ends it after this many points in a row without a better one.
         duplicates: what becomes of a point proposed before: `reuse` its values, `forbid` it, `replicate` it.
+        ask_timeout_s: an algorithm that takes longer to choose points is started anew, and points of a Sobol
+            sequence stand in for those it owes.
     """
 
     points_per_iteration: Count = 10
@@ -98,6 +100,7 @@ class Steering(Section):
     target: float | None = None
     patience: Count | None = None
     duplicates: Literal["reuse", "forbid", "replicate"] = "reuse"
+    ask_timeout_s: Positive = 600.0
 
     @field_validator("trigger", mode="before")
     @classmethod

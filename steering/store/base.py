@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hpo_steer.algorithm import Failure
 
 PointState = Literal["queued", "running", "done", "failed"]
+Origin = Literal["algorithm", "known", "guess", "stand-in"]
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,15 @@ class IterationRecord:
 
     Attributes:
         model: which model's.
-        number: from 1.
+        number: from 1; 0 holds points that were known before the search began.
         wanted: how many points were asked for.
         size: how many were proposed.
         told: how many observations of this model the algorithm had been told before the ask.
         asked_at: seconds since the epoch.
         ask_s: how long the ask took.
+        origin: who chose the points: the ``algorithm``; an earlier run or a user, with their values (``known``) or
+            without (``guess``); a ``stand-in``, as the algorithm took too long.
+        note: what the algorithm had to say of them.
     """
 
     model: str
@@ -110,6 +114,8 @@ class IterationRecord:
     told: int
     asked_at: float
     ask_s: float
+    origin: Origin = "algorithm"
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class PointRecord:
         id: unique in the experiment, from 1 in the order of proposal.
         model: which model's.
         number: the algorithm's id of it, from 0 in each model.
-        iteration: from 1 in each model.
+        iteration: from 1 in each model; 0 for a point known before the search began.
         params: the point's parameters, without the model's constants.
         hash: `SearchSpace.hash` of them.
         state: ``queued`` (proposed, no worker has begun), ``running``, ``done`` or ``failed``.

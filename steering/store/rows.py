@@ -164,6 +164,8 @@ def iteration_row(experiment: int, model: int, iteration: IterationRecord) -> Ro
         "told": iteration.told,
         "asked_at": iteration.asked_at,
         "ask_s": iteration.ask_s,
+        "origin": iteration.origin,
+        "note": clean(iteration.note),
     }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from steering.store.database import Database
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest revision in ``migrations/versions``."""
 
 

@@ -69,6 +69,8 @@ iterations = Table(
     Column("told", Integer, nullable=False),
     Column("asked_at", Double, nullable=False),
     Column("ask_s", Double, nullable=False),
+    Column("origin", Text, nullable=False, server_default="algorithm"),
+    Column("note", Text),
     ForeignKeyConstraint(["experiment", "model"], [models.c.experiment, models.c.number]),
 )
 

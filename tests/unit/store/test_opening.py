@@ -131,6 +131,8 @@ def test_a_store_of_the_first_revision_is_brought_up_to_date(tmp_path: Path) -> 
         run = store.run()
         assert run is not None
         assert (run.run, run.elapsed_s, run.condition) == ("r1", 7.5, None)
+        (asked,) = store.iterations()
+        assert (asked.ask_s, asked.origin, asked.note) == (0.25, "algorithm", None)
         (before,) = store.points()
         assert (before.params, before.attempts, before.lost, before.forgiven) == ({"eta": 0.5}, 3, 1, 0)
         store.lock("here")
