@@ -70,8 +70,9 @@ def recorded(experiment: Experiment) -> dict[str, Any]:
     data["broker"]["url"] = redact(data["broker"]["url"])
     if data["store"]["url"]:
         data["store"]["url"] = redact(data["store"]["url"])
-    if not experiment.outcome_constraints:  # runs made before there were any lack the key
-        del data["outcome_constraints"]
+    for key in ("outcome_constraints", "warm_start"):  # runs made before there were any lack the key
+        if not data[key]:
+            del data[key]
     return data
 
 

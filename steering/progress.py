@@ -98,7 +98,7 @@ def expected(session: Session) -> int | None:
         known = [b for b in bounds if b is not None]
         if not known:
             return None
-        sizes.append(max(min(known), tuned.search.proposed))
+        sizes.append(max(min(known), tuned.search.proposed) + tuned.search.known)
     return sum(sizes)
 
 
@@ -228,6 +228,7 @@ class PlainProgress(Progress):
             "warning",
             "ended",
             "algorithm",
+            "known",
             "store",
             "fresh",
             "drain",
@@ -289,7 +290,19 @@ class LiveProgress(Progress):
     """
 
     _SHOWN = frozenset(
-        {"failed", "lost", "retry", "broker", "warning", "ended", "algorithm", "store", "fresh", "drain"}
+        {
+            "failed",
+            "lost",
+            "retry",
+            "broker",
+            "warning",
+            "ended",
+            "algorithm",
+            "known",
+            "store",
+            "fresh",
+            "drain",
+        }
     )
 
     def __init__(self, console: Console) -> None:

@@ -96,8 +96,8 @@ class RunView:
 
     @cached_property
     def iterations(self) -> list[IterationRecord]:
-        """All iterations, by model and number."""
-        return self.store.iterations()
+        """All iterations, by model and number, without the points that were known before."""
+        return [each for each in self.store.iterations() if each.number]
 
     @cached_property
     def points(self) -> list[PointRecord]:

@@ -28,6 +28,7 @@ class ModelSearch:
         iterations: how many there have been.
         proposed: how many points they held.
         ended: how many of those have ended.
+        known: how many more were known before the search began.
         told: the place of the newest observation in the order the algorithm was told. It is larger than `ended`
             once a failed point was given a fresh start: its observation was taken back, its place stays empty.
         current_size: points of the newest iteration.
@@ -44,7 +45,7 @@ class ModelSearch:
         self, rules: Steering, goals: Sequence[Objective], outcomes: Sequence[OutcomeConstraint] = ()
     ) -> None:
         self._rules, self._goals, self._outcomes = rules, goals, outcomes
-        self.iterations = self.proposed = self.ended = self.told = 0
+        self.iterations = self.proposed = self.ended = self.told = self.known = 0
         self.current_size = self.current_ended = 0
         self.asking = False
         self.told_at_ask = self.wanted_at_ask = 0
@@ -95,6 +96,7 @@ class ModelSearch:
     def know(self, values: Mapping[str, float] | None) -> None:
         """A point was known before the search began: told and never asked for, it counts for nothing but the best."""
         self.told += 1
+        self.known += 1
         if values is not None and not broken_outcome(self._outcomes, values):
             self._improves(values)
 

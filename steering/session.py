@@ -32,6 +32,7 @@ from steering.run_folder import RunFolder
 from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
 from steering.store.opening import StoreLocation, open_store
 from steering.waiting import Watchdog
+from steering.warm_start import read_starts, write_starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,6 +142,8 @@ class Session:
             known = store.run()
             before = _resume(store, known, experiment, folder, extend=extend)
             run = known.run if known else uuid.uuid4().hex
+            begun = known is not None and store.iterations()
+            starts = {} if begun or not experiment.warm_start else read_starts(config)
             transport = steering_end(
                 broker_settings(experiment.broker, config.folder),
                 experiment.name,
@@ -156,6 +159,8 @@ class Session:
                 transport.discard_work()
                 if extend:
                     _extend(store, experiment)
+            if starts:
+                write_starts(store, experiment, starts, time.time(), notify)
             folder.write_card(experiment.name, run, recorded(experiment)["store"]["url"], config.path)
             loop = SteeringLoop(
                 experiment, run, store, transport, hosts.openings, clock or SystemClock(), notify

@@ -276,6 +276,7 @@ class Experiment(Section):
         outcome_constraints: bounds on metrics that a point keeps to count as good.
         models: the things tuned; one, called ``main``, if none are listed.
         algorithm: a name, or ``{name: …, option: …}``, or ``{class: FILE.py:CLASS, option: …}``.
+        warm_start: what is known beforehand: runs, CSV files, points with or without values.
         steering: iterations and stop rules.
         evaluation: what a worker runs.
         broker: how workers are reached.
@@ -290,6 +291,7 @@ class Experiment(Section):
     outcome_constraints: list[str] = []
     models: Annotated[list[Model], Field(min_length=1)] = [Model(name="main")]
     algorithm: str | dict[str, Any] = "bayesian"
+    warm_start: list[str | dict[str, Any]] = []
     steering: Steering = Steering()
     evaluation: Evaluation
     broker: Broker = Broker()

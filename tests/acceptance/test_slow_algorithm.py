@@ -40,7 +40,9 @@ def test_points_stand_in_for_those_of_an_algorithm_that_takes_too_long(tmp_path:
     sentence = "mine.py:Stuck has not chosen 3 points within 3 s (steering.ask_timeout_s): points of a Sobol sequence"
     assert out.count(sentence) == 1
     points = project.points()
-    assert [(p["iteration"], p["state"]) for p in points] == [(i, "done") for i in (1, 1, 1, 2, 2, 2, 3, 3, 3)]
+    assert [(p["iteration"], p["state"]) for p in points] == [
+        (i, "done") for i in (1, 1, 1, 2, 2, 2, 3, 3, 3)
+    ]
     assert [p["params"]["x"] for p in points[6:]] == [9 / 64, 10 / 64, 11 / 64]
     assert len({json.dumps(p["params"]) for p in points}) == 9
     out, _ = project.run("replay", "--config", "config.yaml", "--json")
