@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from scipy.special import log_ndtr
 
-from algorithms.hypervolume import Boxes, Cells, Slopes, improvement
+from algorithms.hypervolume import Boxes, Cells, Slopes
 from algorithms.imagined import Imagined, Outlook
 from algorithms.improvement import minimized
 from algorithms.scalarization import Chebyshev
+from algorithms.scale import Scale, improvement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,8 @@ class Ensemble:
         limits: what the latter say where a metric is at its bound.
         places: incumbents and pending points, ``p x f``.
         normals: ``p x s`` standard normal numbers for each model, objectives first.
-        reference: the worst values that count, ``m``, in units of the models.
+        scales: of each objective, on which values add up to volumes.
+        reference: the worst values that count, ``m``, on these.
         pool: features of the candidates, ``n x f``.
         success: a model of where points are invalid; None: nowhere.
     """
@@ -67,6 +69,7 @@ class Ensemble:
         limits: Sequence[float],
         places: Array,
         normals: Sequence[Array],
+        scales: Sequence[Scale],
         reference: Array,
         pool: Array,
         success: Posterior | None,
@@ -78,7 +81,8 @@ class Ensemble:
             Imagined(model, places, z, pool) for model, z in zip([*objectives, *constraints], normals, strict=True)
         ]
         self.objectives, self.constraints = every[: len(objectives)], every[len(objectives) :]
-        self._limits, self._success, self.reference = limits, success, reference
+        self._limits, self._success = limits, success
+        self._scales, self._reference = scales, reference
         self.values = np.stack([each.values for each in self.objectives], axis=2)
         self.counted = self._within([each.values for each in self.constraints], self.values.shape[:2])
         self._log_success = self._log_chance(pool)
@@ -88,23 +92,30 @@ class Ensemble:
 
     def hypervolume(self) -> Acquisition:
         """The growth of the hypervolume."""
+        scaled = self._scaled(self.values)
         if not self._boxes:
             for s in range(self.values.shape[1]):
-                boxes = Boxes(self.reference)
-                boxes.add(self.values[self.counted[:, s], s])
+                boxes = Boxes(self._reference)
+                boxes.add(scaled[self.counted[:, s], s])
                 self._boxes.append(boxes)
-        return _Hypervolume(self._boxes, self.counted.any(0), float(np.prod(self._ranges())))
+        cells = Cells(self._boxes, self._scales)
+        return _Hypervolume(cells, self.counted.any(0), float(np.prod(self._ranges(scaled, self._reference))))
 
     def scalarized(self, weights: Array) -> Acquisition:
         """The improvement of a scalarisation with ``m`` weights that sum to 1."""
-        ideal = self.reference - self._ranges()
-        return Chebyshev(weights / self._ranges(), ideal, self.values, self.counted)
+        reference = np.array([scale.back(end) for scale, end in zip(self._scales, self._reference, strict=True)])
+        ranges = self._ranges(self.values, reference)
+        return Chebyshev(weights / ranges, reference - ranges, self.values, self.counted)
 
-    def _ranges(self) -> Array:
-        """From the best values to the reference point."""
-        best = np.where(self.counted[:, :, None], self.values, np.inf).min((0, 1))
-        best = np.where(np.isfinite(best), best, self.values.min((0, 1)))
-        ranges: Array = np.maximum(self.reference - best, 1e-9)
+    def _scaled(self, values: Array) -> Array:
+        """Values ``... x m`` on the scales of volumes."""
+        return np.stack([scale.of(values[..., j]) for j, scale in enumerate(self._scales)], axis=-1)
+
+    def _ranges(self, values: Array, reference: Array) -> Array:
+        """From the best of ``p x s x m`` values to a reference point."""
+        best = np.where(self.counted[:, :, None], values, np.inf).min((0, 1))
+        best = np.where(np.isfinite(best), best, values.min((0, 1)))
+        ranges: Array = np.maximum(reference - best, 1e-9)
         return ranges
 
     # ---------------------------------------------------------------- what points are worth
@@ -179,9 +190,10 @@ class Ensemble:
         counted = self._within([each[None, :] for each in bounds], (1, len(value)))
         self.values = np.concatenate([self.values, value[None]])
         self.counted = np.concatenate([self.counted, counted])
+        scaled = self._scaled(value)
         for s, boxes in enumerate(self._boxes):
             if counted[0, s]:
-                boxes.add(value[s : s + 1])
+                boxes.add(scaled[s : s + 1])
 
     # ---------------------------------------------------------------- inside
 
@@ -212,13 +224,13 @@ class _Hypervolume:
     """`Cells`, and a fixed gain in scenarios in which nothing counts so far.
 
     Args:
-        boxes: of each scenario.
+        cells: of all scenarios.
         met: in which of them a point counts.
         first: what the first such point is worth in the others.
     """
 
-    def __init__(self, boxes: Sequence[Boxes], met: NDArray[np.bool_], first: float) -> None:
-        self._cells, self._unmet, self._first = Cells(boxes), ~met, first
+    def __init__(self, cells: Cells, met: NDArray[np.bool_], first: float) -> None:
+        self._cells, self._unmet, self._first = cells, ~met, first
         self.size = self._cells.size
 
     def gain(self, means: Sequence[Array], deviations: Sequence[Array]) -> Array:

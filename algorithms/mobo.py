@@ -18,6 +18,7 @@ from algorithms.hypervolume import layers, spread_out
 from algorithms.neighbours import around, between
 from algorithms.options import whole
 from algorithms.reference import reference_point
+from algorithms.scale import Scale
 from algorithms.sobol import SobolSequence, sobol_points
 from algorithms.surrogate import Surrogate, surrogates
 from hpo_steer.errors import ConfigError, nearest
@@ -43,6 +44,8 @@ _TEAMS = 2
 _SHORTLIST = 384
 _STARTS = 5
 _STEPS = 30
+import os
+WARPED = bool(int(os.environ.get('W', '1')))
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ class Mobo(HistoryAlgorithm):
                     [_level(each, 0.0) for each in bounds],
                     places,
                     [z[: len(places)] for z in normals],
+                    [Scale.to(each) for each in team],
                     self._reference(team, data.features, counted),
                     features,
                     success,
@@ -213,7 +217,7 @@ class Mobo(HistoryAlgorithm):
     def _models(self, data: _Data) -> tuple[list[list[Surrogate]], list[Surrogate]]:
         """The models of each objective, the best first, and the best of each constrained metric."""
         goals = [
-            surrogates(data.features, data.losses[:, j], self._noise(goal.name), warped=False)
+            surrogates(data.features, data.losses[:, j], self._noise(goal.name), warped=WARPED)
             for j, goal in enumerate(self.objectives)
         ]
         bounds = []
@@ -248,12 +252,14 @@ class Mobo(HistoryAlgorithm):
     def _reference(
         self, team: list[Surrogate], features: Array, counted: np.ndarray[tuple[int], np.dtype[np.bool_]]
     ) -> Array:
-        expected = np.column_stack([_expected(model, features[counted]) for model in team])
+        scales = [Scale.to(model) for model in team]
+        expected = [_expected(model, features[counted]) for model in team]
+        values = np.column_stack([scale.of(each) for scale, each in zip(scales, expected, strict=True)])
         given = [
-            math.nan if goal.reference is None else _level(model, goal.sign * goal.reference)
+            math.nan if goal.reference is None else _on_scale(model, goal.sign * goal.reference)
             for goal, model in zip(self.objectives, team, strict=True)
         ]
-        return reference_point(expected, np.array(given))
+        return reference_point(values, np.array(given))
 
     def _choose(
         self,
@@ -340,6 +346,12 @@ def _excess(constraint: OutcomeConstraint, observation: Observation) -> float:
 def _level(model: Surrogate, raw: float) -> float:
     """Where a value is in the units of a model's posterior."""
     return float(model.warp(np.array([raw]))[0]) / model.fitted.scale
+
+
+def _on_scale(model: Surrogate, raw: float) -> float:
+    """Where a value is on the `Scale` of a model, even if that is below all that the model can reach."""
+    warp = model.warp
+    return _level(model, raw) if warp.shift is None else (raw - warp.low) / warp.span + warp.shift
 
 
 def _expected(model: Surrogate, features: Array) -> Array:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from algorithms.hypervolume import Slopes, improvement
+from algorithms.hypervolume import Slopes
+from algorithms.scale import improvement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
