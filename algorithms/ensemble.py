@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from scipy.special import log_ndtr
 
-from algorithms.hypervolume import Boxes, Cells, Slopes
+from algorithms.hypervolume import Boxes, Cells, Slopes, improvement
 from algorithms.imagined import Imagined, Outlook
 from algorithms.improvement import minimized
 from algorithms.scalarization import Chebyshev
-from algorithms.scale import Scale, improvement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
     from algorithms.gaussian_process import Posterior
     from algorithms.kernel import Array
+
+    Booleans = NDArray[np.bool_]
 
 _BLOCK = 1_500_000
 """So many numbers an array may have, about."""
@@ -57,8 +58,7 @@ class Ensemble:
         limits: what the latter say where a metric is at its bound.
         places: incumbents and pending points, ``p x f``.
         normals: ``p x s`` standard normal numbers for each model, objectives first.
-        scales: of each objective, on which values add up to volumes.
-        reference: the worst values that count, ``m``, on these.
+        reference: the worst values that count, ``m``, in units of the models.
         pool: features of the candidates, ``n x f``.
         success: a model of where points are invalid; None: nowhere.
     """
@@ -69,7 +69,6 @@ class Ensemble:
         limits: Sequence[float],
         places: Array,
         normals: Sequence[Array],
-        scales: Sequence[Scale],
         reference: Array,
         pool: Array,
         success: Posterior | None,
@@ -78,13 +77,15 @@ class Ensemble:
         self._features = pool
         objectives, constraints = models
         every = [
-            Imagined(model, places, z, pool) for model, z in zip([*objectives, *constraints], normals, strict=True)
+            Imagined(model, places, z, pool)
+            for model, z in zip([*objectives, *constraints], normals, strict=True)
         ]
         self.objectives, self.constraints = every[: len(objectives)], every[len(objectives) :]
-        self._limits, self._success = limits, success
-        self._scales, self._reference = scales, reference
+        self._limits, self._success, self.reference = limits, success, reference
         self.values = np.stack([each.values for each in self.objectives], axis=2)
-        self.counted = self._within([each.values for each in self.constraints], self.values.shape[:2])
+        self.counted: Booleans = self._within(
+            [each.values for each in self.constraints], self.values.shape[:2]
+        )
         self._log_success = self._log_chance(pool)
         self._boxes: list[Boxes] = []
 
@@ -92,30 +93,24 @@ class Ensemble:
 
     def hypervolume(self) -> Acquisition:
         """The growth of the hypervolume."""
-        scaled = self._scaled(self.values)
         if not self._boxes:
             for s in range(self.values.shape[1]):
-                boxes = Boxes(self._reference)
-                boxes.add(scaled[self.counted[:, s], s])
+                boxes = Boxes(self.reference)
+                boxes.add(self.values[self.counted[:, s], s])
                 self._boxes.append(boxes)
-        cells = Cells(self._boxes, self._scales)
-        return _Hypervolume(cells, self.counted.any(0), float(np.prod(self._ranges(scaled, self._reference))))
+        met = np.asarray(self.counted.any(0))
+        return _Hypervolume(self._boxes, met, float(np.prod(self._ranges())))
 
     def scalarized(self, weights: Array) -> Acquisition:
         """The improvement of a scalarisation with ``m`` weights that sum to 1."""
-        reference = np.array([scale.back(end) for scale, end in zip(self._scales, self._reference, strict=True)])
-        ranges = self._ranges(self.values, reference)
-        return Chebyshev(weights / ranges, reference - ranges, self.values, self.counted)
+        ideal = self.reference - self._ranges()
+        return Chebyshev(weights / self._ranges(), ideal, self.values, self.counted)
 
-    def _scaled(self, values: Array) -> Array:
-        """Values ``... x m`` on the scales of volumes."""
-        return np.stack([scale.of(values[..., j]) for j, scale in enumerate(self._scales)], axis=-1)
-
-    def _ranges(self, values: Array, reference: Array) -> Array:
-        """From the best of ``p x s x m`` values to a reference point."""
-        best = np.where(self.counted[:, :, None], values, np.inf).min((0, 1))
-        best = np.where(np.isfinite(best), best, values.min((0, 1)))
-        ranges: Array = np.maximum(reference - best, 1e-9)
+    def _ranges(self) -> Array:
+        """From the best values to the reference point."""
+        best = np.where(self.counted[:, :, None], self.values, np.inf).min((0, 1))
+        best = np.where(np.isfinite(best), best, self.values.min((0, 1)))
+        ranges: Array = np.maximum(self.reference - best, 1e-9)
         return ranges
 
     # ---------------------------------------------------------------- what points are worth
@@ -145,7 +140,7 @@ class Ensemble:
         means, deviations = [each.mean for each in outlooks], [each.deviation for each in outlooks]
         return self._worth(wanted, means, deviations) + self._log_chance(at)
 
-    def climb(self, wanted: Acquisition, starts: Array, free: NDArray[np.bool_], steps: int) -> Array:
+    def climb(self, wanted: Acquisition, starts: Array, free: Booleans, steps: int) -> Array:
         """Ascends the logarithm of the gain from several places at once; returns ``n x f`` places.
 
         Args:
@@ -171,15 +166,15 @@ class Ensemble:
             for limit, o in zip(self._limits, bounds, strict=True)
         ]
         chance = np.multiply.reduce([np.ones_like(gain), *(cdf for _, cdf, _ in tails)])
-        total = np.maximum((gain * chance).sum(1), _LEAST)
-        share = chance / total[:, None]
+        total = np.maximum((gain * chance).mean(1), _LEAST)
+        share = chance / total[:, None] / gain.shape[1]
         gradient = np.zeros_like(at)
         for o, by_mean, by_deviation in zip(goals, slopes.by_mean, slopes.by_deviation, strict=True):
             gradient += o.pull(share * by_mean, (share * by_deviation).sum(1))
         for limit, o, (_, cdf, pdf) in zip(self._limits, bounds, tails, strict=True):
             by_mean = -gain * share * pdf / np.maximum(cdf, _LEAST) / o.deviation[:, None]
             gradient += o.pull(by_mean, (by_mean * (limit - o.mean)).sum(1) / o.deviation)
-        return np.log(total / gain.shape[1]), gradient
+        return np.log(total), gradient
 
     def take(self, at: Array, normals: Sequence[Array]) -> None:
         """Imagines what comes of one more pending point, ``1 x f``."""
@@ -190,10 +185,9 @@ class Ensemble:
         counted = self._within([each[None, :] for each in bounds], (1, len(value)))
         self.values = np.concatenate([self.values, value[None]])
         self.counted = np.concatenate([self.counted, counted])
-        scaled = self._scaled(value)
         for s, boxes in enumerate(self._boxes):
             if counted[0, s]:
-                boxes.add(scaled[s : s + 1])
+                boxes.add(value[s : s + 1])
 
     # ---------------------------------------------------------------- inside
 
@@ -205,7 +199,7 @@ class Ensemble:
         found: Array = np.log(np.maximum(total.mean(1), _LEAST))
         return found
 
-    def _within(self, found: list[Array], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    def _within(self, found: list[Array], shape: tuple[int, ...]) -> Booleans:
         within = np.ones(shape, dtype=bool)
         for limit, values in zip(self._limits, found, strict=True):
             within &= values <= limit
@@ -224,13 +218,13 @@ class _Hypervolume:
     """`Cells`, and a fixed gain in scenarios in which nothing counts so far.
 
     Args:
-        cells: of all scenarios.
+        boxes: of each scenario.
         met: in which of them a point counts.
         first: what the first such point is worth in the others.
     """
 
-    def __init__(self, cells: Cells, met: NDArray[np.bool_], first: float) -> None:
-        self._cells, self._unmet, self._first = cells, ~met, first
+    def __init__(self, boxes: Sequence[Boxes], met: Booleans, first: float) -> None:
+        self._cells, self._unmet, self._first = Cells(boxes), ~met, first
         self.size = self._cells.size
 
     def gain(self, means: Sequence[Array], deviations: Sequence[Array]) -> Array:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import erfcx
 
 from algorithms.kernel import Array
 
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from algorithms.scale import Scale
-
     Integers = NDArray[np.intp]
+
+_ROOT_2PI = float(np.sqrt(2.0 * np.pi))
+_ROOT_HALF_PI = float(np.sqrt(0.5 * np.pi))
+_ROOT_HALF = float(np.sqrt(0.5))
+
 
 def nondominated(values: Array) -> NDArray[np.bool_]:
     """Which rows of ``n x m`` values, to be minimised, no other row dominates; of equal rows all are."""
@@ -47,8 +51,9 @@ def spread_out(values: Array, most: int) -> Integers:
         return np.arange(n)
     width = np.ptp(values, axis=0)
     unit = (values - values.min(0)) / np.where(width > 0.0, width, 1.0)
-    chosen = list(dict.fromkeys(unit.argmin(0).tolist()))[:most]
-    distance = np.min([((unit - unit[i]) ** 2).sum(1) for i in chosen], axis=0) if chosen else np.ones(n)
+    chosen = list(dict.fromkeys(unit.argmin(0).tolist()))[: max(most, 1)]
+    distance = np.min([((unit - unit[i]) ** 2).sum(1) for i in chosen], axis=0)
+    distance[chosen] = -1.0
     while len(chosen) < most:
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, ((unit - unit[chosen[-1]]) ** 2).sum(1))
@@ -116,14 +121,12 @@ class Cells:
 
     Args:
         scenarios: their boxes; scenarios without any have no gain.
-        scales: of each objective, on which the boxes are.
     """
 
-    def __init__(self, scenarios: Sequence[Boxes], scales: Sequence[Scale]) -> None:
-        self._scales = scales
+    def __init__(self, scenarios: Sequence[Boxes]) -> None:
         self.scenarios = len(scenarios)
         self.objectives = scenarios[0].low.shape[1]
-        most = max(max(len(each.low) for each in scenarios), 1)
+        most = max(1, *(len(each.low) for each in scenarios))
         self.ends: list[Array] = []
         self._low: list[Integers] = []
         self._high: list[Integers] = []
@@ -161,23 +164,26 @@ class Cells:
         """As `gain`, with derivatives."""
         sides, mean_sides, deviation_sides = [], [], []
         for j, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
-            value, by_mean, by_deviation = self._improvement(j, mean, deviation)
+            value, cdf, pdf = self._improvement(j, mean, deviation)
             sides.append(self._across(j, value))
-            mean_sides.append(self._across(j, by_mean))
-            deviation_sides.append(self._across(j, by_deviation))
+            mean_sides.append(self._across(j, -cdf))
+            deviation_sides.append(self._across(j, pdf))
         shape = (len(sides[0]), self.scenarios, -1)
         others = [_product([side for k, side in enumerate(sides) if k != j]) for j in range(len(sides))]
-        means_slopes = [(o * d).reshape(shape).sum(2) for o, d in zip(others, mean_sides, strict=True)]
-        deviations_slopes = [(o * d).reshape(shape).sum(2) for o, d in zip(others, deviation_sides, strict=True)]
+        by_mean = [(o * d).reshape(shape).sum(2) for o, d in zip(others, mean_sides, strict=True)]
+        by_deviation = [(o * d).reshape(shape).sum(2) for o, d in zip(others, deviation_sides, strict=True)]
         total: Array = (others[0] * sides[0]).reshape(shape).sum(2)
-        return total, Slopes(means_slopes, deviations_slopes)
+        return total, Slopes(by_mean, by_deviation)
 
     def _improvement(self, j: int, mean: Array, deviation: Array) -> tuple[Array, Array, Array]:
-        """Expected improvement on each place of an objective, with its derivatives: ``n x s x c``."""
-        found = self._scales[j].improvement(self.ends[j], mean[:, :, None], deviation[:, None, None])
-        for each in found:
+        """Expected improvement on each place of an objective, with the normal's CDF and PDF there: ``n x s x c``."""
+        wide = deviation[:, None, None]
+        u = (self.ends[j] - mean[:, :, None]) / wide
+        value, cdf, pdf = improvement(u)
+        value *= wide
+        for each in (value, cdf, pdf):
             each[:, :, 0] = 0.0
-        return found
+        return value, cdf, pdf
 
     def _across(self, j: int, at: Array) -> Array:
         """The differences of values at the two ends of each box: ``n x (s k)``."""
@@ -185,6 +191,16 @@ class Cells:
         side: Array = np.take(flat, self._high[j], axis=1)
         side -= np.take(flat, self._low[j], axis=1)
         return side
+
+
+def improvement(u: Array) -> tuple[Array, Array, Array]:
+    """``phi(u) + u Phi(u)`` with `Phi` and `phi`, to full relative precision down to what underflows."""
+    a = np.abs(u)
+    pdf = np.exp(-0.5 * a * a) / _ROOT_2PI
+    ratio = _ROOT_HALF_PI * erfcx(a * _ROOT_HALF)  # Phi(-a) / phi(a)
+    tail = pdf * ratio
+    value = np.maximum(pdf - a * tail, 0.0) + np.maximum(u, 0.0)
+    return value, np.where(u > 0.0, 1.0 - tail, tail), pdf
 
 
 def _product(factors: list[Array]) -> Array:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from algorithms.gaussian_process import Posterior
     from algorithms.kernel import Array
-    from numpy.typing import NDArray
 
 
 class Imagined:
@@ -49,7 +50,8 @@ class Imagined:
         self.variance = np.maximum(self.variance - shared[:, 0] ** 2 / variance, 1e-12)
         self._explained = np.hstack([self._explained, shared / np.sqrt(variance)])
         self.posterior.imagine(at, value)
-        return value[0]
+        taken: Array = value[0]
+        return taken
 
 
 class Outlook:

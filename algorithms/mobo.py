@@ -18,7 +18,6 @@ from algorithms.hypervolume import layers, spread_out
 from algorithms.neighbours import around, between
 from algorithms.options import whole
 from algorithms.reference import reference_point
-from algorithms.scale import Scale
 from algorithms.sobol import SobolSequence, sobol_points
 from algorithms.surrogate import Surrogate, surrogates
 from hpo_steer.errors import ConfigError, nearest
@@ -27,25 +26,28 @@ from hpo_steer.outcomes import parse_outcome_constraints
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from algorithms.kernel import Array
     from hpo_steer.algorithm import Observation
     from hpo_steer.objectives import Objective
     from hpo_steer.outcomes import OutcomeConstraint
     from hpo_steer.space import Params, SearchSpace
 
+    Booleans = NDArray[np.bool_]
+    Integers = NDArray[np.intp]
+
 _MOST_OBJECTIVES = 6
 _BY_VOLUME = 4  # with more objectives the boxes are too many
 _ACQUISITIONS = ("hypervolume", "parego")
 _SCENARIOS = {2: 32, 3: 16, 4: 8}
 _INCUMBENTS = {2: 64, 3: 48, 4: 32}
-_FEWEST_INCUMBENTS = 12
+_FEWEST_INCUMBENTS = 32
 _KEPT = 600  # of very many outcomes so many are enough, and an ask costs their number cubed
 _TEAMS = 2
 _SHORTLIST = 384
 _STARTS = 5
 _STEPS = 30
-import os
-WARPED = bool(int(os.environ.get('W', '1')))
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class _Data:
     features: Array
     losses: Array
     excesses: Array
-    feasible: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    feasible: Booleans
 
 
 class Mobo(HistoryAlgorithm):
@@ -145,7 +147,9 @@ class Mobo(HistoryAlgorithm):
                 "algorithm.acquisition",
                 f'"hypervolume" takes up to {_BY_VOLUME} objectives, and there are {count}; use parego',
             )
-        self._by_volume = (acquisition or ("hypervolume" if count <= _BY_VOLUME else "parego")) == "hypervolume"
+        self._by_volume = (
+            acquisition or ("hypervolume" if count <= _BY_VOLUME else "parego")
+        ) == "hypervolume"
         self._constraints = parse_outcome_constraints(outcome_constraints)
         self._initial = initial_points or 2 * len(space) + 2
         self._candidates = whole("candidates", candidates, 16, 65_536)
@@ -195,7 +199,6 @@ class Mobo(HistoryAlgorithm):
                     [_level(each, 0.0) for each in bounds],
                     places,
                     [z[: len(places)] for z in normals],
-                    [Scale.to(each) for each in team],
                     self._reference(team, data.features, counted),
                     features,
                     success,
@@ -206,9 +209,13 @@ class Mobo(HistoryAlgorithm):
     def _data(self) -> _Data:
         """The points that have values, at most `_KEPT` of them."""
         done = self.completed()
-        losses = np.array([[goal.sign * float(_values(o)[goal.name]) for goal in self.objectives] for _, o in done])
+        losses = np.array(
+            [[goal.sign * float(_values(o)[goal.name]) for goal in self.objectives] for _, o in done]
+        )
         excesses = np.array([[_excess(each, o) for each in self._constraints] for _, o in done])
-        feasible = (excesses <= 0.0).all(1) if self._constraints else np.ones(len(done), dtype=bool)
+        feasible: Booleans = np.ones(len(done), dtype=bool)
+        if self._constraints:
+            feasible &= (excesses <= 0.0).all(1)
         kept = _some(losses, feasible, _KEPT)
         params = [done[i][0] for i in kept.tolist()]
         self._observations = [done[i][1] for i in kept.tolist()]
@@ -217,7 +224,7 @@ class Mobo(HistoryAlgorithm):
     def _models(self, data: _Data) -> tuple[list[list[Surrogate]], list[Surrogate]]:
         """The models of each objective, the best first, and the best of each constrained metric."""
         goals = [
-            surrogates(data.features, data.losses[:, j], self._noise(goal.name), warped=WARPED)
+            surrogates(data.features, data.losses[:, j], self._noise(goal.name), warped=False)
             for j, goal in enumerate(self.objectives)
         ]
         bounds = []
@@ -235,9 +242,7 @@ class Mobo(HistoryAlgorithm):
         sems = [o.sem.get(metric) if o.sem else None for o in self._observations]
         return None if any(sem is None for sem in sems) else np.array(sems, dtype=np.float64) ** 2
 
-    def _incumbents(self, expected: Array, counted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> np.ndarray[
-        tuple[int], np.dtype[np.intp]
-    ]:
+    def _incumbents(self, expected: Array, counted: Booleans) -> Integers:
         """The points of the front, those with most room around them if they are many, and some next to it if few."""
         most = _INCUMBENTS.get(len(self.objectives), 32)
         rows = counted.nonzero()[0]
@@ -249,17 +254,13 @@ class Mobo(HistoryAlgorithm):
             chosen += rows[layer[spread_out(expected[rows[layer]], room)]].tolist()
         return np.array(chosen, dtype=np.intp)
 
-    def _reference(
-        self, team: list[Surrogate], features: Array, counted: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    ) -> Array:
-        scales = [Scale.to(model) for model in team]
-        expected = [_expected(model, features[counted]) for model in team]
-        values = np.column_stack([scale.of(each) for scale, each in zip(scales, expected, strict=True)])
+    def _reference(self, team: list[Surrogate], features: Array, counted: Booleans) -> Array:
+        expected = np.column_stack([_expected(model, features[counted]) for model in team])
         given = [
-            math.nan if goal.reference is None else _on_scale(model, goal.sign * goal.reference)
+            math.nan if goal.reference is None else _level(model, goal.sign * goal.reference)
             for goal, model in zip(self.objectives, team, strict=True)
         ]
-        return reference_point(values, np.array(given))
+        return reference_point(expected, np.array(given))
 
     def _choose(
         self,
@@ -318,8 +319,14 @@ class Mobo(HistoryAlgorithm):
 
     def _pool(self, leaders: list[Params], rng: np.random.Generator) -> list[Params]:
         """New points to choose from: all over the cube, around the front, and between its points."""
-        wide = qmc.Sobol(len(self.space), rng=rng).random_base2(max(int(self._candidates - 1).bit_length(), 4))
-        base, unordered, count = self.space.encode_many(leaders), self._features.unordered, self._candidates // 2
+        wide = qmc.Sobol(len(self.space), rng=rng).random_base2(
+            max(int(self._candidates - 1).bit_length(), 4)
+        )
+        base, unordered, count = (
+            self.space.encode_many(leaders),
+            self._features.unordered,
+            self._candidates // 2,
+        )
         rows = [wide, around(base, count, unordered, rng), between(base, count, unordered, rng)]
         pool = [self.space.decode(row) for row in np.vstack(rows).tolist()]
         return [params for params in pool if self.is_new(params)]
@@ -348,19 +355,13 @@ def _level(model: Surrogate, raw: float) -> float:
     return float(model.warp(np.array([raw]))[0]) / model.fitted.scale
 
 
-def _on_scale(model: Surrogate, raw: float) -> float:
-    """Where a value is on the `Scale` of a model, even if that is below all that the model can reach."""
-    warp = model.warp
-    return _level(model, raw) if warp.shift is None else (raw - warp.low) / warp.span + warp.shift
-
-
 def _expected(model: Surrogate, features: Array) -> Array:
     """What a model expects at ``n x f`` places, ``n`` numbers."""
     mean: Array = model.posterior().moments(features)[0][:, 0]
     return mean
 
 
-def _some(losses: Array, feasible: np.ndarray[tuple[int], np.dtype[np.bool_]], most: int) -> Array:
+def _some(losses: Array, feasible: Booleans, most: int) -> Integers:
     """Which of very many points are enough: the feasible ones nearest to the front, and others spread over the rest."""
     n = len(losses)
     if n <= most:

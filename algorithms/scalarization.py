@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from algorithms.hypervolume import Slopes
-from algorithms.scale import improvement
+from algorithms.hypervolume import Slopes, improvement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from algorithms.kernel import Array
 
@@ -35,7 +36,7 @@ class Chebyshev:
         counted: which of these count, ``p x s``; where none does, the improvement is 1.
     """
 
-    def __init__(self, weights: Array, ideal: Array, values: Array, counted: Array) -> None:
+    def __init__(self, weights: Array, ideal: Array, values: Array, counted: NDArray[np.bool_]) -> None:
         self.size = len(_NODES) * values.shape[1]
         self._weights, self._ideal = weights, ideal
         scaled = (values - ideal) * weights

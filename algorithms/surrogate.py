@@ -159,7 +159,9 @@ def _scales(features: Array, y: Array) -> list[_Scale]:
 def _model(features: Array, scale: _Scale, noise: Array | None, kind: Assumptions) -> Surrogate:
     fitted = fit(features, scale.values, noise, kind)
     free = 1 if kind.even else features.shape[1]
-    return Surrogate(features, scale.values, fitted, len(features) * (fitted.evidence + scale.slope) - free, scale.warp)
+    return Surrogate(
+        features, scale.values, fitted, len(features) * (fitted.evidence + scale.slope) - free, scale.warp
+    )
 
 
 def _trimmed(y: Array, kept: float) -> Array:
