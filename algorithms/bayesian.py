@@ -78,7 +78,7 @@ class Bayesian(HistoryAlgorithm):
             raise ConfigError(
                 "algorithm.name",
                 f'"bayesian" takes one objective, and there are {len(self.objectives)}; '
-                "use {name: optuna, sampler: nsgaii}, or keep one of them",
+                "use mobo, or keep one of them",
             )
         if initial_points is not None:
             whole("initial_points", initial_points, 1)

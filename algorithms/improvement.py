@@ -105,7 +105,7 @@ def climb(posterior: Posterior, best: Array, starts: Array, free: NDArray[np.boo
         found, gradient = log_nei_slope(posterior, best, at)
         return -float(found.sum()), -gradient
 
-    return _minimized(value, starts, free, {"maxiter": steps, "maxfun": 2 * steps})
+    return minimized(value, starts, free, {"maxiter": steps, "maxfun": 2 * steps})
 
 
 def descend(posterior: Posterior, starts: Array, free: NDArray[np.bool_], steps: int) -> Array:
@@ -118,10 +118,10 @@ def descend(posterior: Posterior, starts: Array, free: NDArray[np.bool_], steps:
             at, posterior.places, np.broadcast_to(weights, k.shape)
         )
 
-    return _minimized(value, starts, free, {"maxiter": steps, "ftol": 1e-14, "gtol": 1e-9})
+    return minimized(value, starts, free, {"maxiter": steps, "ftol": 1e-14, "gtol": 1e-9})
 
 
-def _minimized(
+def minimized(
     value: Callable[[Array], tuple[float, Array]],
     starts: Array,
     free: NDArray[np.bool_],

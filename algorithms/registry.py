@@ -17,6 +17,11 @@ BUILTIN: dict[str, AlgorithmEntry] = {
         heavy=True,
     ),
     "grid": AlgorithmEntry("algorithms.grid:Grid", "every cell of a grid once, in order or shuffled"),
+    "mobo": AlgorithmEntry(
+        "algorithms.mobo:Mobo",
+        "several objectives by Gaussian processes and hypervolume improvement, in batches; for expensive points",
+        heavy=True,
+    ),
     "nevergrad": AlgorithmEntry(
         "algorithms.nevergrad_optimizers:Nevergrad",
         "every optimiser of Nevergrad: evolution strategies, swarms, portfolios",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,6 +29,33 @@ _TAIL = 5.0
 
 
 @dataclass(frozen=True)
+class Warp:
+    """How outcomes come to the scale of a model; it is increasing.
+
+    Attributes:
+        low: what becomes 0, and ``low + span`` becomes 1.
+        span: positive.
+        shift: of these the logarithm is taken, once this has been added; None: they are left as they are.
+        centre: what is subtracted at last, before `spread` divides.
+        spread: positive.
+    """
+
+    low: float = 0.0
+    span: float = 1.0
+    shift: float | None = None
+    centre: float = 0.0
+    spread: float = 1.0
+
+    def __call__(self, raw: Array) -> Array:
+        """Outcomes on the scale of the model; minus infinity where its logarithm does not reach."""
+        unit = (raw - self.low) / self.span
+        if self.shift is not None:
+            with np.errstate(divide="ignore"):
+                unit = np.log(np.maximum(unit + self.shift, 0.0))
+        return (unit - self.centre) / self.spread
+
+
+@dataclass(frozen=True)
 class Surrogate:
     """A Gaussian process on a scale of the outcomes.
 
@@ -38,12 +65,14 @@ class Surrogate:
         fitted: the process.
         evidence: the logarithm of the density of the outcomes as they were, each given all others, less the number of
             length scales that were fitted to them.
+        warp: the scale.
     """
 
     features: Array
     outcomes: Array
     fitted: Hyperparameters
     evidence: float
+    warp: Warp = field(default_factory=Warp)
 
     def posterior(self) -> Posterior:
         """The process given the outcomes; its values are in units of its own."""
@@ -57,19 +86,24 @@ class _Scale:
     Attributes:
         values: ``n``, standardized.
         slope: the mean logarithm of the derivative by the outcomes as they were.
+        warp: what was done to outcomes from 0 to 1.
     """
 
     values: Array
     slope: float
+    warp: Warp
 
     @classmethod
-    def of(cls, values: Array, slope: float = 0.0) -> _Scale:
+    def of(cls, values: Array, slope: float = 0.0, shift: float | None = None) -> _Scale:
         """Standardizes values that are some function of the outcomes."""
-        spread = float(values.std()) or 1.0
-        return cls((values - values.mean()) / spread, slope - math.log(spread))
+        spread, centre = float(values.std()) or 1.0, float(values.mean())
+        warp = Warp(shift=shift, centre=centre, spread=spread)
+        return cls((values - centre) / spread, slope - math.log(spread), warp)
 
 
-def surrogates(features: Array, raw: Array, noise: Array | None = None) -> list[Surrogate]:
+def surrogates(
+    features: Array, raw: Array, noise: Array | None = None, *, warped: bool = True, kept: float = -math.inf
+) -> list[Surrogate]:
     """The models that explain outcomes best, the best first.
 
     Losses span decades as often as not, and a process on the logarithm of the loss above the best one then sees far
@@ -82,19 +116,28 @@ def surrogates(features: Array, raw: Array, noise: Array | None = None) -> list[
         features: ``n x f``, in the unit cube.
         raw: ``n`` outcomes, to be minimised, finite.
         noise: ``n`` variances where they are known; then the outcomes are taken as they are.
+        warped: whether logarithms of the outcomes are tried.
+        kept: outcomes up to this one are not pulled in, however few are that high.
     """
-    span = float(np.ptp(raw))
+    low, span = float(raw.min()), float(np.ptp(raw))
     if span <= 0.0 or not math.isfinite(span):
-        return [_model(features, _Scale.of(np.zeros_like(raw)), None, KINDS[0])]
-    y = _trimmed((raw - raw.min()) / span)
+        unit = Warp(low, abs(low) or 1.0)
+        return [_placed(_model(features, _Scale.of(np.zeros_like(raw)), None, KINDS[0]), unit)]
+    y = _trimmed((raw - low) / span, (kept - low) / span)
     if noise is not None:
         scale = _Scale.of(y)
         known = np.maximum(noise / (span * float(y.std())) ** 2, 1e-6)
-        return _best([_model(features, scale, known, kind) for kind in KINDS if not kind.noisy])
-    scales = _scales(features, y)
-    found = [_model(features, scales[0], None, kind) for kind in KINDS]
-    found += [_model(features, scale, None, KINDS[0]) for scale in scales[1:]]
-    return _best(found)
+        found = [_model(features, scale, known, kind) for kind in KINDS if not kind.noisy]
+    else:
+        scales = _scales(features, y) if warped else [_Scale.of(y)]
+        found = [_model(features, scales[0], None, kind) for kind in KINDS]
+        found += [_model(features, scale, None, KINDS[0]) for scale in scales[1:]]
+    return [_placed(each, Warp(low, span)) for each in _best(found)]
+
+
+def _placed(model: Surrogate, unit: Warp) -> Surrogate:
+    """A model of outcomes from 0 to 1, told where these come from."""
+    return replace(model, warp=replace(model.warp, low=unit.low, span=unit.span))
 
 
 def _best(models: list[Surrogate]) -> list[Surrogate]:
@@ -116,13 +159,15 @@ def _scales(features: Array, y: Array) -> list[_Scale]:
 def _model(features: Array, scale: _Scale, noise: Array | None, kind: Assumptions) -> Surrogate:
     fitted = fit(features, scale.values, noise, kind)
     free = 1 if kind.even else features.shape[1]
-    return Surrogate(features, scale.values, fitted, len(features) * (fitted.evidence + scale.slope) - free)
+    return Surrogate(
+        features, scale.values, fitted, len(features) * (fitted.evidence + scale.slope) - free, scale.warp
+    )
 
 
-def _trimmed(y: Array) -> Array:
+def _trimmed(y: Array, kept: float) -> Array:
     """Outcomes from 0 to 1, those far worse than the bulk pulled in: a diverged training must not flatten the rest."""
     low, high = np.quantile(y, [0.25, 0.75])
-    return np.minimum(y, high + _TAIL * (high - low)) if high > low else y
+    return np.minimum(y, max(high + _TAIL * (high - low), kept)) if high > low else y
 
 
 def _logarithm(y: Array, offset: float) -> _Scale:
@@ -130,4 +175,4 @@ def _logarithm(y: Array, offset: float) -> _Scale:
     least = float(y.min())
     shift = offset * float(np.median(y) - least) or offset * float(np.ptp(y))
     distance = y - least + shift
-    return _Scale.of(np.log(distance), -float(np.log(distance).mean()))
+    return _Scale.of(np.log(distance), -float(np.log(distance).mean()), shift - least)

@@ -22,7 +22,7 @@ _NOT_RACED = {
     "random": "the peer of that name does the same",
 }
 """Of our algorithms."""
-_ONE_OBJECTIVE = {"bayesian"}
+_ONE_OBJECTIVE, _SEVERAL_OBJECTIVES = {"bayesian"}, {"mobo"}
 PACKAGES = (
     "torch",
     "botorch",
@@ -138,6 +138,7 @@ def entries() -> Mapping[str, Entry]:
             {"name": name, "options": {}},
             ours=True,
             most_objectives=1 if name in _ONE_OBJECTIVE else 99,
+            fewest_objectives=2 if name in _SEVERAL_OBJECTIVES else 1,
         )
         for name, algorithm in registered().items()
         if name not in _NOT_RACED

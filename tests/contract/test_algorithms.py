@@ -57,6 +57,25 @@ class TestBayesian(Builtin):
     rounds = 2
 
 
+class TestMobo(Builtin):
+    name = "mobo"
+    options: ClassVar[dict[str, Any]] = {"initial_points": 4, "candidates": 64}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+    rounds = 2
+
+
+class TestMoboOfManyObjectives(Builtin):
+    name = "mobo"
+    options: ClassVar[dict[str, Any]] = {
+        "initial_points": 4,
+        "candidates": 32,
+        "outcome_constraints": ["speed >= 0.5"],
+    }
+    objectives: ClassVar[dict[str, str]] = dict.fromkeys(("loss", "speed", "a", "b", "c"), "minimize")
+    spaces = ("mixed", "constrained")
+    rounds = 2
+
+
 class TestEvolution(Builtin):
     """The method follows from the space."""
 

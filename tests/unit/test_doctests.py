@@ -6,6 +6,7 @@ import importlib
 import pytest
 
 MODULES = [
+    "algorithms.mobo",
     "hpo_steer.algorithm",
     "hpo_steer.errors",
     "hpo_steer.registry",

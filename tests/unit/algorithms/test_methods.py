@@ -26,7 +26,7 @@ CELLS = SearchSpace.from_dict({n: {"type": "int", "low": 0, "high": 9} for n in 
 @pytest.mark.parametrize(
     ("make", "key", "says"),
     [
-        (lambda: Bayesian(SQUARE, TWO), "algorithm.name", "nsgaii"),
+        (lambda: Bayesian(SQUARE, TWO), "algorithm.name", "use mobo"),
         (lambda: Bayesian(SQUARE, ONE, initial_points=0), "algorithm.initial_points", "1 or more"),
         (lambda: Bayesian(SQUARE, ONE, candidates=True), "algorithm.candidates", "whole number"),
         (lambda: Grid(SQUARE, ONE), "search_space.x", "resolution"),

@@ -1,0 +1,377 @@
+"""Multi-objective Bayesian optimisation with Gaussian processes, in batches and aware of pending points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from algorithms.ensemble import Acquisition, Ensemble
+from algorithms.features import Features
+from algorithms.gaussian_process import Posterior, fit, one_thread
+from algorithms.history import HistoryAlgorithm
+from algorithms.hypervolume import layers, spread_out
+from algorithms.neighbours import around, between
+from algorithms.options import whole
+from algorithms.reference import reference_point
+from algorithms.sobol import SobolSequence, sobol_points
+from algorithms.surrogate import Surrogate, surrogates
+from hpo_steer.errors import ConfigError, nearest
+from hpo_steer.outcomes import parse_outcome_constraints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from algorithms.kernel import Array
+    from hpo_steer.algorithm import Observation
+    from hpo_steer.objectives import Objective
+    from hpo_steer.outcomes import OutcomeConstraint
+    from hpo_steer.space import Params, SearchSpace
+
+    Booleans = NDArray[np.bool_]
+    Integers = NDArray[np.intp]
+
+_MOST_OBJECTIVES = 6
+_BY_VOLUME = 4  # with more objectives the boxes are too many
+_ACQUISITIONS = ("hypervolume", "parego")
+_SCENARIOS = {2: 32, 3: 16, 4: 8}
+_INCUMBENTS = {2: 64, 3: 48, 4: 32}
+_FEWEST_INCUMBENTS = 32
+_KEPT = 600  # of very many outcomes so many are enough, and an ask costs their number cubed
+_TEAMS = 2
+_SHORTLIST = 384
+_STARTS = 5
+_STEPS = 30
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What the models learn from.
+
+    Attributes:
+        params: the points.
+        features: theirs, ``n x f``.
+        losses: ``n x m``, to be minimised.
+        excesses: how far outside its bound each constrained metric is, ``n x c``; NaN where it is not known.
+        feasible: which points keep all bounds.
+    """
+
+    params: list[Params]
+    features: Array
+    losses: Array
+    excesses: Array
+    feasible: Booleans
+
+
+class Mobo(HistoryAlgorithm):
+    """Noisy expected hypervolume improvement on Gaussian processes; a batch is chosen point by point.
+
+    1. The first `initial_points` come from a scrambled Sobol sequence.
+    2. Every objective has Gaussian processes of its own, those that explain it best, and so has every metric
+       with an outcome constraint.
+    3. Values at the points of the front and at pending points are imagined jointly in some scenarios. In each, what
+       no point dominates is cut into boxes, and the growth of the dominated volume that a further point promises
+       is known in closed form. Daulton, Balandat and Bakshy, Parallel Bayesian Optimization of Multiple Noisy
+       Objectives with Expected Hypervolume Improvement, NeurIPS 2021.
+    4. With more than four objectives, or on demand, the improvement of a scalarisation takes its place, with
+       weights drawn anew for every point (qNParEGO: Daulton, Balandat and Bakshy, NeurIPS 2020).
+    5. The gain is weighed with the chances to keep the bounds and not to be invalid. Points that break a
+       bound do not count; as long as none keeps them all, such a point is looked for.
+    6. The best place is found among candidates all over the cube and around the front, and refined by the gradient of
+       the gain's logarithm. It joins the pending points, and so on until the batch is full.
+
+    Args:
+        space: where points come from.
+        objectives: two to six; a `reference` is the worst value that counts. Where it is missing it is inferred.
+        seed: fixes the initial points and the scenarios.
+        initial_points: before the models are used; default: ``max(2 d + 2, the first ask)`` in d dimensions.
+        candidates: spread over the cube in every ask; as many more around the front.
+        acquisition: ``hypervolume`` or ``parego``; default: the former for up to four objectives.
+        outcome_constraints: bounds on reported metrics, as in ``["latency_ms <= 20"]``.
+
+    Raises:
+        ConfigError: of the number of objectives, or an option.
+
+    Example:
+        >>> from hpo_steer import Observation, create_algorithm
+        >>> search = create_algorithm(
+        ...     "mobo",
+        ...     {"x": {"type": "float", "low": 0, "high": 1}},
+        ...     {"loss": "minimize", "speed": "maximize"},
+        ...     initial_points=4,
+        ... )
+        >>> for point in search.ask(4):
+        ...     x = point.params["x"]
+        ...     search.tell([Observation(point.id, {"loss": (x - 0.3) ** 2, "speed": x})])
+        >>> len(search.ask(2))
+        2
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        seed: int = 0,
+        *,
+        initial_points: int | None = None,
+        candidates: int = 1024,
+        acquisition: str | None = None,
+        outcome_constraints: Sequence[str | OutcomeConstraint] = (),
+    ) -> None:
+        super().__init__(space, objectives, seed)
+        count = len(self.objectives)
+        if count < 2:
+            raise ConfigError(
+                "algorithm.name", '"mobo" takes two objectives or more, and there is one; use bayesian'
+            )
+        if count > _MOST_OBJECTIVES:
+            raise ConfigError(
+                "algorithm.name",
+                f'"mobo" takes up to {_MOST_OBJECTIVES} objectives, and there are {count}; use evolution',
+            )
+        if initial_points is not None:
+            whole("initial_points", initial_points, 1)
+        if acquisition is not None and acquisition not in _ACQUISITIONS:
+            raise ConfigError(
+                "algorithm.acquisition",
+                f'unknown acquisition "{acquisition}"; {nearest(str(acquisition), _ACQUISITIONS)}',
+            )
+        if acquisition == "hypervolume" and count > _BY_VOLUME:
+            raise ConfigError(
+                "algorithm.acquisition",
+                f'"hypervolume" takes up to {_BY_VOLUME} objectives, and there are {count}; use parego',
+            )
+        self._by_volume = (
+            acquisition or ("hypervolume" if count <= _BY_VOLUME else "parego")
+        ) == "hypervolume"
+        self._constraints = parse_outcome_constraints(outcome_constraints)
+        self._initial = initial_points or 2 * len(space) + 2
+        self._candidates = whole("candidates", candidates, 16, 65_536)
+        self._sequence = SobolSequence(len(space), seed)
+        self._place = 0
+        self._features = Features(space)
+
+    def reset(self) -> None:
+        """Forgets everything but the configuration."""
+        super().reset()
+        self._place = 0
+
+    def propose(self, n: int) -> list[Params]:
+        """Initial points while there are too few, then the models'."""
+        known = len(self.completed())
+        initial = max(self._initial - len(self.points), 0)
+        if known < min(3, self._initial) or not self.points:
+            initial = n
+        found, self._place = sobol_points(self, self._sequence, self._place, min(initial, n))
+        if len(found) < n and known >= 1:
+            with one_thread():
+                found += self._batch(n - len(found), found)
+        return found
+
+    # ---------------------------------------------------------------- a batch
+
+    def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
+        rng = self.rng()
+        data = self._data()
+        goals, bounds = self._models(data)
+        expected = np.column_stack([_expected(models[0], data.features) for models in goals])
+        counted = data.feasible if data.feasible.any() else np.ones(len(expected), dtype=bool)
+        incumbents = self._incumbents(expected, counted)
+        pool = self._pool([data.params[i] for i in incumbents.tolist()], rng)
+        if not pool:
+            return []
+        pending = self._features.of([self.points[i] for i in self.pending] + more_pending)
+        places = np.vstack([data.features[incumbents], pending])
+        normals = self._normals(len(places) + n, len(goals) + len(bounds), rng)
+        features, success = self._features.of(pool), self._success(data.features)
+        teams = []
+        for i in range(min(max(len(models) for models in goals), _TEAMS)):
+            team = [models[i % len(models)] for models in goals]
+            teams.append(
+                Ensemble(
+                    ([each.posterior() for each in team], [each.posterior() for each in bounds]),
+                    [_level(each, 0.0) for each in bounds],
+                    places,
+                    [z[: len(places)] for z in normals],
+                    self._reference(team, data.features, counted),
+                    features,
+                    success,
+                )
+            )
+        return self._choose(teams, pool, features, [z[len(places) :] for z in normals], rng)
+
+    def _data(self) -> _Data:
+        """The points that have values, at most `_KEPT` of them."""
+        done = self.completed()
+        losses = np.array(
+            [[goal.sign * float(_values(o)[goal.name]) for goal in self.objectives] for _, o in done]
+        )
+        excesses = np.array([[_excess(each, o) for each in self._constraints] for _, o in done])
+        feasible: Booleans = np.ones(len(done), dtype=bool)
+        if self._constraints:
+            feasible &= (excesses <= 0.0).all(1)
+        kept = _some(losses, feasible, _KEPT)
+        params = [done[i][0] for i in kept.tolist()]
+        self._observations = [done[i][1] for i in kept.tolist()]
+        return _Data(params, self._features.of(params), losses[kept], excesses[kept], feasible[kept])
+
+    def _models(self, data: _Data) -> tuple[list[list[Surrogate]], list[Surrogate]]:
+        """The models of each objective, the best first, and the best of each constrained metric."""
+        goals = [
+            surrogates(data.features, data.losses[:, j], self._noise(goal.name), warped=False)
+            for j, goal in enumerate(self.objectives)
+        ]
+        bounds = []
+        for j, each in enumerate(self._constraints):
+            rows = np.isfinite(data.excesses[:, j])
+            if rows.any():
+                excess, noise = data.excesses[rows, j], self._noise(each.metric)
+                noise = None if noise is None else noise[rows]
+                level = float(np.median(np.abs(excess)))
+                bounds.append(surrogates(data.features[rows], excess, noise, warped=False, kept=level)[0])
+        return goals, bounds
+
+    def _noise(self, metric: str) -> Array | None:
+        """The variances of a metric, if all are known."""
+        sems = [o.sem.get(metric) if o.sem else None for o in self._observations]
+        return None if any(sem is None for sem in sems) else np.array(sems, dtype=np.float64) ** 2
+
+    def _incumbents(self, expected: Array, counted: Booleans) -> Integers:
+        """The points of the front, those with most room around them if they are many, and some next to it if few."""
+        most = _INCUMBENTS.get(len(self.objectives), 32)
+        rows = counted.nonzero()[0]
+        chosen: list[int] = []
+        for layer in layers(expected[rows]):
+            if len(chosen) >= _FEWEST_INCUMBENTS:
+                break
+            room = (most if not chosen else 2 * _FEWEST_INCUMBENTS) - len(chosen)
+            chosen += rows[layer[spread_out(expected[rows[layer]], room)]].tolist()
+        return np.array(chosen, dtype=np.intp)
+
+    def _reference(self, team: list[Surrogate], features: Array, counted: Booleans) -> Array:
+        expected = np.column_stack([_expected(model, features[counted]) for model in team])
+        given = [
+            math.nan if goal.reference is None else _level(model, goal.sign * goal.reference)
+            for goal, model in zip(self.objectives, team, strict=True)
+        ]
+        return reference_point(expected, np.array(given))
+
+    def _choose(
+        self,
+        teams: list[Ensemble],
+        pool: list[Params],
+        features: Array,
+        normals: list[Array],
+        rng: np.random.Generator,
+    ) -> list[Params]:
+        """Takes a point for each row of `normals` (``n x s``, a model each), from one team after the other."""
+        found: list[Params] = []
+        for i in range(len(normals[0])):
+            team = teams[i % len(teams)]
+            params = self._most_promising(team, self._wanted(team, rng), pool, features)
+            if params is None:
+                break
+            at = self._features.of([params])
+            for each in teams:
+                each.take(at, [z[i] for z in normals])
+            found.append(params)
+        return found
+
+    def _wanted(self, team: Ensemble, rng: np.random.Generator) -> Acquisition:
+        if self._by_volume:
+            return team.hypervolume()
+        return team.scalarized(np.maximum(rng.dirichlet(np.ones(len(self.objectives))), 1e-3))
+
+    def _most_promising(
+        self, team: Ensemble, wanted: Acquisition, pool: list[Params], features: Array
+    ) -> Params | None:
+        """Where a team expects most, claimed; None if every candidate is spent."""
+        leaders = team.leaders(wanted, len(team.pool))
+        if self._by_volume and len(leaders) > _SHORTLIST:
+            team.keep(leaders[:_SHORTLIST])
+        starts = leaders[:_STARTS]
+        origins = [pool[i] for i in starts]
+        free = self._features.free(origins)
+        ends = team.climb(wanted, features[starts], free, steps=_STEPS)
+        refined = [self._features.point(end, origin) for end, origin in zip(ends, origins, strict=True)]
+        options = [params for params in refined if self.is_new(params)] + origins
+        values = team.score(wanted, self._features.of(options))
+        ranked: list[int] = np.argsort(-values, kind="stable").tolist()
+        for params in [options[i] for i in ranked] + [pool[i] for i in leaders]:
+            if self.claim(params):
+                return params
+        return next((params for params in pool if self.claim(params)), None)
+
+    def _success(self, succeeded: Array) -> Posterior | None:
+        """A model of where points fail as `invalid` (1) or succeed (-1); None if none ever failed so."""
+        invalid = [params for params, failure in self.failed() if failure.kind == "invalid"]
+        if not invalid:
+            return None
+        at = np.vstack([succeeded, self._features.of(invalid[-_KEPT:])])
+        labels = np.repeat([-1.0, 1.0], [len(succeeded), len(at) - len(succeeded)])
+        return Posterior(fit(at, labels), at, labels)
+
+    def _pool(self, leaders: list[Params], rng: np.random.Generator) -> list[Params]:
+        """New points to choose from: all over the cube, around the front, and between its points."""
+        wide = qmc.Sobol(len(self.space), rng=rng).random_base2(
+            max(int(self._candidates - 1).bit_length(), 4)
+        )
+        base, unordered, count = (
+            self.space.encode_many(leaders),
+            self._features.unordered,
+            self._candidates // 2,
+        )
+        rows = [wide, around(base, count, unordered, rng), between(base, count, unordered, rng)]
+        pool = [self.space.decode(row) for row in np.vstack(rows).tolist()]
+        return [params for params in pool if self.is_new(params)]
+
+    def _normals(self, count: int, models: int, rng: np.random.Generator) -> list[Array]:
+        """Quasi-random standard normal numbers, ``count x s`` for each model."""
+        scenarios = _SCENARIOS.get(len(self.objectives), 32)
+        uniform = qmc.Sobol(min(count * models, qmc.Sobol.MAXDIM), rng=rng).random(scenarios).T
+        normals: Array = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
+        return list(normals.reshape(models, count, scenarios))
+
+
+def _values(observation: Observation) -> dict[str, float]:
+    return dict(observation.values or {})
+
+
+def _excess(constraint: OutcomeConstraint, observation: Observation) -> float:
+    """How far a metric is outside its bound; NaN if it was not reported."""
+    values = _values(observation)
+    slack = constraint.slack(values) if constraint.metric in values else math.nan
+    return -slack if math.isfinite(slack) else math.nan
+
+
+def _level(model: Surrogate, raw: float) -> float:
+    """Where a value is in the units of a model's posterior."""
+    return float(model.warp(np.array([raw]))[0]) / model.fitted.scale
+
+
+def _expected(model: Surrogate, features: Array) -> Array:
+    """What a model expects at ``n x f`` places, ``n`` numbers."""
+    mean: Array = model.posterior().moments(features)[0][:, 0]
+    return mean
+
+
+def _some(losses: Array, feasible: Booleans, most: int) -> Integers:
+    """Which of very many points are enough: the feasible ones nearest to the front, and others spread over the rest."""
+    n = len(losses)
+    if n <= most:
+        return np.arange(n)
+    rows = feasible.nonzero()[0] if feasible.any() else np.arange(n)
+    best: list[int] = []
+    for layer in layers(losses[rows]):
+        if len(best) >= most // 2:
+            break
+        best += rows[layer[spread_out(losses[rows[layer]], most // 2 - len(best))]].tolist()
+    rest = np.setdiff1d(np.arange(n), best)
+    spread = np.linspace(0, len(rest) - 1, most - len(best)).round().astype(int)
+    return np.sort(np.concatenate([best, rest[spread]]).astype(np.intp))
