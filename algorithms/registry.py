@@ -5,6 +5,9 @@ from __future__ import annotations
 from hpo_steer.registry import AlgorithmEntry
 
 BUILTIN: dict[str, AlgorithmEntry] = {
+    "auto": AlgorithmEntry(
+        "algorithms.auto:Auto", "chooses among the methods below, and says which and why", heavy=True
+    ),
     "bayesian": AlgorithmEntry(
         "algorithms.bayesian:Bayesian",
         "Gaussian processes and noisy expected improvement, in batches; for expensive points",

@@ -7,13 +7,12 @@ A method that knows nothing of outcome constraints is told a point that breaks o
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_steer.algorithm import Asked, Failure, Observation, Point, SearchAlgorithm, Step, Told
+from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace
-from hpo_steer.outcomes import broken_outcome, parse_outcome_constraints
+from hpo_steer.outcomes import parse_outcome_constraints, without_metrics
 from hpo_steer.registry import algorithm_class, build, entry, takes_outcome_constraints
 
 if TYPE_CHECKING:
@@ -145,22 +144,7 @@ class Guest:
             raise AlgorithmError(f'algorithm "{self.name}" proposed {params!r}: {exc}') from exc
 
     def _as_understood(self, observation: Observation) -> Observation:
-        """What a method without outcome constraints is told: the objectives alone, or that a constraint is broken."""
-        values, sem = observation.values, observation.sem
-        if values is None or not self._outcomes:
-            return observation
-        if broken := broken_outcome(self._outcomes, values):
-            text = (
-                f'the outcome constraint "{broken}" is broken: {broken.metric} is {values[broken.metric]!r}'
-            )
-            return Observation(
-                observation.point_id, failure=Failure("invalid", text), params=observation.params
-            )
-        return replace(
-            observation,
-            values={name: values[name] for name in self._goals},
-            sem=None if sem is None else {name: sem[name] for name in self._goals if name in sem} or None,
-        )
+        return without_metrics(observation, self._outcomes, self._goals) if self._outcomes else observation
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Takes in what came of points.

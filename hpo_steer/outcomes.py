@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hpo_steer.algorithm import Failure, Observation
 from hpo_steer.errors import ConfigError
 from hpo_steer.limits import SEM, is_name
 
@@ -53,6 +54,23 @@ def broken_outcome(
 ) -> OutcomeConstraint | None:
     """The first constraint that values break, or None."""
     return next((each for each in constraints if not each.holds(values)), None)
+
+
+def without_metrics(
+    observation: Observation, constraints: Sequence[OutcomeConstraint], objectives: Sequence[str]
+) -> Observation:
+    """What a method without outcome constraints is told: the objectives alone, or that a constraint is broken."""
+    values, sem = observation.values, observation.sem
+    if values is None:
+        return observation
+    if broken := broken_outcome(constraints, values):
+        text = f'the outcome constraint "{broken}" is broken: {broken.metric} is {values[broken.metric]!r}'
+        return Observation(observation.point_id, failure=Failure("invalid", text), params=observation.params)
+    return replace(
+        observation,
+        values={name: values[name] for name in objectives},
+        sem=None if sem is None else {name: sem[name] for name in objectives if name in sem} or None,
+    )
 
 
 def standard_errors(names: Iterable[str], metrics: Mapping[str, float]) -> dict[str, float]:

@@ -129,9 +129,12 @@ class Opening:
             number: its place in the config, from 0; models with equal spaces get unlike seeds by it.
             folder: the config's folder.
         """
+        spec = experiment.algorithm_of(model)
+        if spec.get("name") == "auto" and (limit := experiment.steering.point_limit) is not None:
+            spec = {"budget": limit, **spec}
         return cls(
             model.name,
-            experiment.algorithm_of(model),
+            spec,
             experiment.space(model),
             experiment.goals,
             (experiment.seed + _SEED_STEP * number) % 2**32,

@@ -290,7 +290,7 @@ class Experiment(Section):
     objectives: dict[str, Any]
     outcome_constraints: list[str] = []
     models: Annotated[list[Model], Field(min_length=1)] = [Model(name="main")]
-    algorithm: str | dict[str, Any] = "bayesian"
+    algorithm: str | dict[str, Any] = "auto"
     warm_start: list[str | dict[str, Any]] = []
     steering: Steering = Steering()
     evaluation: Evaluation

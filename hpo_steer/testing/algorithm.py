@@ -188,6 +188,32 @@ class AlgorithmContract(ABC):
             history = self.eventful(search, 1, history)
             assert ahead == history
 
+    @pytest.mark.parametrize("failing", [False, True])
+    def test_points_of_another_origin_are_learnt_from_and_not_proposed_again(self, failing: bool) -> None:
+        """Before the first ask, as points that were known, and between two asks, as those of a stand-in."""
+        space = self.space(self.spaces[0])
+        other, search, again = self.new(space, 2), self.new(space), self.new(space)
+        known = self.checked_ask(other, self.batch, 0)
+        values: list[Observation] = self.results(space, known)
+        if failing:
+            values[0] = Observation(known[0].id, failure=Failure("invalid", "no"))
+        history: list[Step] = [Asked(self.batch, known, given=True), Told(values)]
+        search.restore(history)
+        first = self.checked_ask(search, self.batch, self.batch)
+        other.tell(values)
+        later = [
+            Point(2 * self.batch + i, p.params) for i, p in enumerate(other.ask(2)) if isinstance(p, Point)
+        ]
+        later = [p for p in later if p.params not in [q.params for q in first]]
+        stood_in: list[Step] = [Asked(2, later, given=True), Told(self.results(space, first[:2] + later))]
+        search.restore(stood_in)
+        total = 2 * self.batch + len(later)
+        second = self.checked_ask(search, self.batch, total)
+        hashes = [space.hash(p.params) for p in [*known, *first, *later, *second]]
+        assert len(set(hashes)) == len(hashes)
+        again.restore([*history, Asked(self.batch, first), *stood_in])
+        assert self.checked_ask(again, self.batch, total) == second
+
     def test_the_order_of_results_within_a_round_is_of_no_account(self) -> None:
         if not self.order_independent:
             pytest.skip("this method does not claim it")

@@ -57,6 +57,18 @@ class TestBayesian(Builtin):
     rounds = 2
 
 
+class TestAuto(Builtin):
+    name = "auto"
+    rounds = 2
+
+
+class TestAutoOfTwoObjectives(Builtin):
+    name = "auto"
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+    spaces = ("mixed",)
+    rounds = 2
+
+
 class TestMobo(Builtin):
     name = "mobo"
     options: ClassVar[dict[str, Any]] = {"initial_points": 4, "candidates": 64}
