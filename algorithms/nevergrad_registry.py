@@ -1,0 +1,1 @@
+def fit_name(n, r): return n
