@@ -215,12 +215,12 @@ class Nevergrad(HistoryAlgorithm):
 
 
 def dimension(p: Parameter) -> Any:
-    """A parameter as Nevergrad searches it."""
+    """A parameter as Nevergrad searches it; without a first value, so that samples come from the whole range."""
     if isinstance(p, Categorical):
         return ng.p.Choice(range(p.count))
     if p.count is None or (isinstance(p, Int) and p.log):
-        return ng.p.Scalar(init=0.5, lower=0.0, upper=1.0)
-    return ng.p.Scalar(init=(p.count - 1) // 2, lower=0, upper=p.count - 1).set_integer_casting()
+        return ng.p.Scalar(lower=0.0, upper=1.0)
+    return ng.p.Scalar(lower=0, upper=p.count - 1).set_integer_casting()
 
 
 def _value(p: Parameter, place: Any) -> Any:

@@ -39,7 +39,7 @@ SAMPLERS: dict[str, str] = {
 _WITHOUT_STATE = {"gp", "random", "tpe"}
 _ONE_OBJECTIVE = {"cmaes"}
 _CONSTRAINED = {"gp", "nsgaii", "nsgaiii", "tpe"}
-_MOST_RESULTS = {"gp": 200, "tpe": 1_000}
+_MOST_RESULTS = {"gp": 200, "random": 100, "tpe": 1_000}
 
 
 class Recipe:

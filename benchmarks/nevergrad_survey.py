@@ -14,7 +14,8 @@ failed and how. The steps are those of a steering with eight points at a time:
 * `mixed`: the like with integers, a log scale and choices;
 * `usual budget`: the same with a budget of 1,000, for which portfolios choose other members;
 * `two objectives`: the like with two losses;
-* `repeatable`: a second instance, taken through the same, suggests the same points.
+* `repeatable`: a second instance, taken through the same, suggests the same points;
+* `threads`: no thread waits for results that may never come.
 
 A fit one may still be of little use. `repeats` is the share of suggestions that the optimiser had made before, over the
 floats; it is a sign of one that converged early or has no more to offer.
@@ -30,6 +31,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import sys
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -137,7 +139,9 @@ def _steps(name: str) -> Iterator[tuple[str, Any]]:
     again.rounds()
     if again.points != mixed.points:
         raise RuntimeError("the same seed and results give other points")
-    yield "sequential", bool(ng.optimizers.registry[name].no_parallelization)
+    yield "threads", None
+    if threading.active_count() > 1:
+        raise RuntimeError(f"it has left {threading.active_count() - 1} threads behind that wait for results")
 
 
 def _child(pipe: Connection, name: str) -> None:
