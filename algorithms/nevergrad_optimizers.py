@@ -86,7 +86,9 @@ class Nevergrad(HistoryAlgorithm):
 
     def _begin(self) -> None:
         self._calls = 0
-        self._open: dict[int, Any] = {}  # candidates that wait for their results: suggestions, and others' points
+        self._open: dict[
+            int, Any
+        ] = {}  # candidates that wait for their results: suggestions, and others' points
         self._losses: dict[tuple[Any, ...], list[float]] = {}
         self._penalty = Penalty(self.objectives, self._constraints)
         self._optimizer: Any = self._made() if self._searched else None

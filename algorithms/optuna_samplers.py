@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from algorithms.history import HistoryAlgorithm
+from algorithms.options import keywords, text
 from algorithms.optuna_recipe import Recipe, quiet
 from algorithms.optuna_trials import Trials
-from algorithms.options import keywords, text
 from hpo_steer.errors import AlgorithmError
 from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
 

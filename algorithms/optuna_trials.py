@@ -223,5 +223,3 @@ def _suggested(trial: optuna.Trial, p: Parameter, distribution: BaseDistribution
         p.name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
     )
     return p.check(min(max(value, distribution.low), distribution.high))
-
-
