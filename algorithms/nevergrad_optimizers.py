@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
+__all__ = ["Nevergrad", "dimension", "ng"]
+
 _REDRAWS = 20
 
 

@@ -169,7 +169,8 @@ class Trials:
             ]
         )
         rank = losses[:, 0] if len(signs) == 1 else _dominators(losses)
-        best = np.lexsort([rank, outside, [each.values is None for each in self._ended]])[: most // 2]
+        without = np.array([each.values is None for each in self._ended])
+        best = np.lexsort((rank, outside, without))[: most // 2]
         chosen = set(best.tolist())
         others = [i for i in range(len(self._ended)) if i not in chosen]
         return [self._ended[i] for i in sorted(chosen | set(others[-(most - len(chosen)) :]))]

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _BATCH = 8
 _BUDGET = 40
 _ASKED = 64
-_SPACES = {
+_SPACES: dict[str, dict[str, Any]] = {
     "floats": {name: {"type": "float", "low": -1, "high": 2} for name in "xyz"},
     "mixed": {
         "eta": {"type": "float", "low": 1e-4, "high": 1, "log": True},

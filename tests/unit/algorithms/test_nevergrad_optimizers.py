@@ -56,7 +56,9 @@ def test_what_is_offered_instead_serves_and_no_name_is_stale() -> None:
 
 def test_the_reference_lists_the_same_names() -> None:
     pages = Path(__file__).parents[3] / "docs" / "reference"
-    words = set((pages / "algorithms.md").read_text(encoding="utf-8").replace("`", " ").replace(",", " ").split())
+    words = set(
+        (pages / "algorithms.md").read_text(encoding="utf-8").replace("`", " ").replace(",", " ").split()
+    )
     assert set(UNFIT) <= words
 
 
@@ -96,7 +98,9 @@ def test_points_of_another_are_told_where_the_optimiser_takes_them() -> None:
         assert search._optimizer.num_tell_not_asked == told
 
 
-@pytest.mark.parametrize("optimizer", ["NGOpt", "CMA", "DE", "PSO", "TwoPointsDE", "NaiveTBPSA", "OnePlusOne"])
+@pytest.mark.parametrize(
+    "optimizer", ["NGOpt", "CMA", "DE", "PSO", "TwoPointsDE", "NaiveTBPSA", "OnePlusOne"]
+)
 @pytest.mark.parametrize("objectives", [ONE, TWO], ids=["one", "two"])
 def test_huge_values_do_no_harm(optimizer: str, objectives: Any) -> None:
     huge = [1e300, -1e300, 1.0, 1e-300, 0.5, 2.0, float("nan")]

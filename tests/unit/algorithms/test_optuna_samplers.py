@@ -133,7 +133,7 @@ def test_a_constraint_that_cannot_be_read_is_an_error_of_the_config() -> None:
 
 def test_tpe_has_a_constant_liar() -> None:
     with quiet():
-        assert Recipe(SQUARE, 1, "tpe", {}).make(0)._constant_liar is True  # type: ignore[attr-defined]
+        assert Recipe(SQUARE, 1, "tpe", {}).make(0)._constant_liar is True
 
 
 def test_a_gaussian_process_keeps_away_from_pending_points() -> None:
