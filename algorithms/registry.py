@@ -19,7 +19,7 @@ BUILTIN: dict[str, AlgorithmEntry] = {
     "grid": AlgorithmEntry("algorithms.grid:Grid", "every cell of a grid once, in order or shuffled"),
     "nevergrad": AlgorithmEntry(
         "algorithms.nevergrad_optimizers:Nevergrad",
-        "every optimiser of Nevergrad: evolution strategies, swarms, portfolios",
+        "optimisers of Nevergrad: evolution strategies, swarms, portfolios",
         extra="nevergrad",
         heavy=True,
     ),

@@ -193,3 +193,17 @@ def test_losses_stay_within_bounds() -> None:
     penalty = Penalty(ONE, parse_outcome_constraints(["size <= 1"]))
     assert penalty.losses({"loss": 1e300, "size": 0.0}) == [1e20]
     assert penalty.losses({"loss": -1e300, "size": float("inf")}) == [1e20]
+
+
+@pytest.mark.slow
+def test_ten_thousand_results_are_taken_in_and_the_archive_is_pruned() -> None:
+    search = Nevergrad(SQUARE, ONE, optimizer="DE")
+    rng = np.random.default_rng(0)
+    for first in range(0, 10_000, 500):
+        points = [Point(i, SQUARE.decode(row)) for i, row in enumerate(rng.random((500, 2)).tolist(), first)]
+        search.adopt(points)
+        search.tell([Observation(p.id, {"loss": p.params["x"]}) for p in points])
+    assert len(search.ask(20)) == 20
+    assert search._optimizer.num_tell == 10_000
+    assert len(search._open) == 20
+    assert len(search._optimizer.archive) <= 1_400
