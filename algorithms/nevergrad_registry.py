@@ -14,6 +14,7 @@ _SEQUENTIAL = "it suggests one point at a time and waits for its result, for eve
 _BUDGET = "it cannot go on once its budget of points is spent"
 _REPEATS = "it suggests the same points again and again, and here no point is proposed twice"
 _FREEZES = "it does not come to an end once points have failed"
+_SLOW = "it takes seconds for a point of few parameters"
 _FAILS = "it fails with its first points"
 _OBJECTIVES = "it fails with several objectives"
 _BAYES_OPTIM = "it needs the package bayes_optim, with which it was not tried"
@@ -93,6 +94,7 @@ _GROUPS = (
         ),
     ),
     (_FREEZES, "NGOpt", "ParaPortfolio"),
+    (_SLOW, "MetaModel", "BOSplit"),
     (_FAILS, "CMA", "AXP"),
     (_FAILS, "BAR3", "BAR4"),
     (_FAILS, "OnePlusOne", "DS14 MultiDS"),
