@@ -27,7 +27,7 @@ BUILTIN: dict[str, AlgorithmEntry] = {
     ),
     "nevergrad": AlgorithmEntry(
         "algorithms.nevergrad_optimizers:Nevergrad",
-        "every optimiser of Nevergrad: evolution strategies, swarms, portfolios",
+        "optimisers of Nevergrad: evolution strategies, swarms, portfolios",
         extra="nevergrad",
         heavy=True,
     ),

@@ -42,8 +42,13 @@ CELLS = SearchSpace.from_dict({n: {"type": "int", "low": 0, "high": 9} for n in 
             'did you mean "n_startup_trials"?',
         ),
         (lambda: Nevergrad(SQUARE, ONE, optimizer="NGOpf"), "algorithm.optimizer", "did you mean"),
-        (lambda: Nevergrad(SQUARE, ONE, optimizer="NLOPT_LN_PRAXIS"), "algorithm.optimizer", "nlopt"),
+        (
+            lambda: Nevergrad(SQUARE, ONE, optimizer="NLOPT_LN_PRAXIS"),
+            "algorithm.optimizer",
+            "one point at a time",
+        ),
         (lambda: Nevergrad(SQUARE, ONE, budget=0), "algorithm.budget", "1 or more"),
+        (lambda: Nevergrad(SQUARE, ONE, workers=1), "algorithm.workers", "2 or more"),
     ],
 )
 def test_a_method_that_cannot_serve_says_so_at_once(make: Any, key: str, says: str) -> None:
