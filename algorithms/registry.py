@@ -5,6 +5,12 @@ from __future__ import annotations
 from hpo_steer.registry import AlgorithmEntry
 
 BUILTIN: dict[str, AlgorithmEntry] = {
+    "ax": AlgorithmEntry(
+        "algorithms.ax_strategies:Ax",
+        "Ax's generation strategies: Gaussian processes, SAASBO; several objectives, outcome constraints",
+        extra="ax",
+        heavy=True,
+    ),
     "bayesian": AlgorithmEntry(
         "algorithms.bayesian:Bayesian",
         "Gaussian processes and noisy expected improvement, in batches; for expensive points",
