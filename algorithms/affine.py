@@ -65,24 +65,25 @@ def _below(smaller: ast.expr, larger: ast.expr) -> Iterator[HalfSpace]:
 
 def _form(node: ast.expr) -> dict[str, float] | None:
     """Weights by name, the constant under the empty name; None if the expression is not linear."""
+    form: dict[str, float] | None = None
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-        return {"": float(node.value)}
-    if isinstance(node, ast.Name):
-        return {node.id: 1.0}
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+        form = {"": float(node.value)}
+    elif isinstance(node, ast.Name):
+        form = {node.id: 1.0}
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
         inner = _form(node.operand)
-        return inner if inner is None or isinstance(node.op, ast.UAdd) else _scaled(inner, -1.0)
-    if not isinstance(node, ast.BinOp):
-        return None
-    left, right = _form(node.left), _form(node.right)
-    if left is None or right is None:
-        return None
-    if isinstance(node.op, (ast.Add, ast.Sub)):
-        return _sum(left, right, 1.0 if isinstance(node.op, ast.Add) else -1.0)
-    return _product(node.op, left, right)
+        if inner is not None:
+            form = _scaled(inner, -1.0 if isinstance(node.op, ast.USub) else 1.0)
+    elif isinstance(node, ast.BinOp):
+        left, right = _form(node.left), _form(node.right)
+        if left is not None and right is not None:
+            form = _combined(node.op, left, right)
+    return form
 
 
-def _product(op: ast.operator, left: dict[str, float], right: dict[str, float]) -> dict[str, float] | None:
+def _combined(op: ast.operator, left: dict[str, float], right: dict[str, float]) -> dict[str, float] | None:
+    if isinstance(op, (ast.Add, ast.Sub)):
+        return _sum(left, right, 1.0 if isinstance(op, ast.Add) else -1.0)
     if isinstance(op, ast.Mult):
         for constant, other in ((left, right), (right, left)):
             if constant.keys() == {""}:

@@ -50,7 +50,9 @@ class Goals:
         for metric in lower.keys() & upper.keys():
             if lower[metric] >= upper[metric]:
                 text = f"{metric} between {lower[metric]:g} and {upper[metric]:g}"
-                raise ConfigError(_KEY, f"Ax needs some room between two bounds, and {text} has none; widen them")
+                raise ConfigError(
+                    _KEY, f"Ax needs some room between two bounds, and {text} has none; widen them"
+                )
         self._bounds = [(metric, "<=", bound) for metric, bound in upper.items()]
         self._bounds += [(metric, ">=", bound) for metric, bound in lower.items()]
         named = dict.fromkeys(metric for metric, _, _ in self._bounds)
@@ -86,35 +88,32 @@ class Goals:
             for goal in self._objectives:
                 if goal.name in self._thresholds:
                     sign = "<=" if goal.direction == "minimize" else ">="
-                    texts.append(
-                        f"{self._objective_keys[goal.name]} {sign} {self._thresholds[goal.name]!r}"
-                    )
+                    texts.append(f"{self._objective_keys[goal.name]} {sign} {self._thresholds[goal.name]!r}")
         return optimization_config_from_string(objective, texts or None)
 
-    def rows(self, trial: int, arm: str, observation: Observation) -> list[dict[str, Any]]:
-        """The results of one trial, as rows of Ax's data."""
-        assert observation.values is not None  # noqa: S101 - failures have no rows
-        errors = observation.sem or {}
+    def data(self, results: Mapping[tuple[int, str], Observation]) -> Data:
+        """Ax's data, from what came of completed trials by their number and the name of their arm.
+
+        Standard errors of a metric are passed on if all results have one: Ax cannot take some.
+        """
+        import pandas as pd
+
         keys = [*self._objective_keys.items(), *self._constraint_keys.items()]
-        return [
+        known = {m for m, _ in keys if all(m in (result.sem or {}) for result in results.values())}
+        rows = [
             {
                 "trial_index": trial,
                 "arm_name": arm,
                 "metric_name": key,
                 "metric_signature": key,
-                "mean": float(observation.values[metric]),
-                "sem": float(errors.get(metric, math.nan)),
+                "mean": float((result.values or {})[metric]),
+                "sem": float((result.sem or {})[metric]) if metric in known else math.nan,
             }
+            for (trial, arm), result in results.items()
             for metric, key in keys
         ]
+        return Data(df=pd.DataFrame(rows))
 
     def lacking(self, values: Mapping[str, float]) -> str | None:
         """The first metric of a constraint that a result lacks, or that is not finite."""
         return next((m for m in self.constrained if not math.isfinite(values.get(m, math.nan))), None)
-
-
-def as_data(rows: Sequence[Mapping[str, Any]]) -> Data:
-    """Ax's data of rows."""
-    import pandas as pd
-
-    return Data(df=pd.DataFrame(rows))

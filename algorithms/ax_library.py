@@ -70,8 +70,9 @@ __all__ = [
     "quiet",
 ]
 
-ERRORS = (AxError, BotorchError, ModelFittingError, ArithmeticError, RuntimeError, ValueError)
-"""What Ax, BoTorch and PyTorch raise when they cannot fit or search; failed Cholesky decompositions among them."""
+ERRORS = (AxError, BotorchError, ModelFittingError, ArithmeticError, RuntimeError, StopIteration, ValueError)
+"""What Ax, BoTorch and PyTorch raise when they cannot fit or search; failed Cholesky decompositions among them, and the
+`StopIteration` of a model without outcomes."""
 
 
 @contextlib.contextmanager

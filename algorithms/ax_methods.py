@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, str] = {
     "auto": "what Ax chooses by itself, which is `fast` in Ax 1.3",
-    "fast": "a Gaussian process with its default kernel, or one for mixed spaces where there are categoricals",
+    "fast": "a Gaussian process, to which each unordered choice is a number of its own",
     "quality": "a fully Bayesian Gaussian process with warped inputs and a sparse axis-aligned prior; slow",
     "saasbo": "the same without warping, for many parameters of which few matter; slow",
     "botorch": "a model of BoTorch by name",
-    "bo_mixed": "numbers optimised once for each combination of the choices; for few combinations",
+    "bo_mixed": "a Gaussian process with a kernel for unordered choices",
     "sobol": "a scrambled Sobol sequence",
     "random_search": "the same, by Ax's own name for it",
     "uniform": "independent uniform points",
@@ -39,7 +39,6 @@ MODELS: dict[str, str] = {
     "AdditiveMapSaasSingleTaskGP": "botorch.models.map_saas",
     "EnsembleMapSaasSingleTaskGP": "botorch.models.map_saas",
     "FullyBayesianSingleTaskGP": "botorch.models.fully_bayesian",
-    "MixedSingleTaskGP": "botorch.models",
     "RobustRelevancePursuitSingleTaskGP": "botorch.models.robust_relevance_pursuit_model",
     "SaasFullyBayesianSingleTaskGP": "botorch.models.fully_bayesian",
     "SingleTaskGP": "botorch.models",
@@ -89,6 +88,7 @@ class Method:
 
     Attributes:
         modelled: whether results are of any account to it.
+        one_shot: whether Ax can search its acquisition function over floats only, a whole batch at a time.
 
     Raises:
         ConfigError: an unknown name, or an option that is not for this method.
@@ -110,15 +110,19 @@ class Method:
         self.name = name
         self.modelled = name not in _PLAIN
         self._acquisition = _acquisition(acquisition, objectives)
+        self.one_shot = acquisition == "qKnowledgeGradient"
         self._model = self._model_name(model)
         self._mcmc = _numbers("mcmc", mcmc, _MCMC)
         self._optimizer = _numbers("optimizer", optimizer, _OPTIMIZER)
         for option, given in (("acquisition", acquisition), ("optimizer", optimizer)):
             if given is not None and not self.modelled:
-                raise ConfigError(f"algorithm.{option}", f'is not for the method "{name}", which has no model')
+                raise ConfigError(
+                    f"algorithm.{option}", f'is not for the method "{name}", which has no model'
+                )
         if self._mcmc and self._model not in _SAMPLED:
             raise ConfigError(
-                "algorithm.mcmc", f'is for quality, saasbo and fully Bayesian models; "{name}" samples nothing'
+                "algorithm.mcmc",
+                f'is for quality, saasbo and fully Bayesian models; "{name}" samples nothing',
             )
         if self._model in _SAMPLED and not all(map(importlib.util.find_spec, ("jax", "numpyro"))):
             raise MissingExtra(f"Ax's fully Bayesian {self._model}", "ax-saas")
@@ -149,10 +153,16 @@ class Method:
             return GenerationStrategy(name=self.name, nodes=[_plain_node(_PLAIN[self.name], seed, place)])
         strategy = self._mixed() if self.name == "bo_mixed" else self._dispatched()
         node = strategy.nodes_by_name[MODEL_NODE]
-        node.should_deduplicate = False  # whole batches would be drawn again; what is not new is left out later
-        if self._optimizer and not listed:
-            spec = node.generator_specs[0]
-            spec.generator_gen_kwargs = {"model_gen_options": {"optimizer_kwargs": dict(self._optimizer)}}
+        node.should_deduplicate = (
+            False  # whole batches would be drawn again; what is not new is left out later
+        )
+        options: dict[str, Any] = {} if listed else dict(self._optimizer)
+        if self.one_shot:
+            options["sequential"] = False
+        if options:
+            node.generator_specs[0].generator_gen_kwargs = {
+                "model_gen_options": {"optimizer_kwargs": options}
+            }
         return strategy
 
     def _mixed(self) -> GenerationStrategy:
@@ -205,7 +215,8 @@ def _acquisition(name: str | None, objectives: int) -> type[Any] | None:
     if name not in valid:
         count = "several objectives" if objectives == 1 else "one objective"
         raise ConfigError(
-            "algorithm.acquisition", f'"{name}" is for {count}, and there are {objectives}; {nearest("", valid)}'
+            "algorithm.acquisition",
+            f'"{name}" is for {count}, and there are {objectives}; {nearest("", valid)}',
         )
     return _loaded(ACQUISITIONS, name)
 

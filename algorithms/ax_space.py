@@ -44,6 +44,7 @@ class AxSpace:
 
     Attributes:
         size: how many parameters Ax sees.
+        continuous: whether all of them are floats to Ax.
         listed: whether Ax goes through all points of the space instead of searching it.
 
     Raises:
@@ -56,8 +57,9 @@ class AxSpace:
         self._axes = {p.name: _axis(f"p{i}", p) for i, p in enumerate(searched)}
         self._fixed = {p.name: p.decode(0.5) for p in space if p.count == 1}
         self.size = len(self._axes)
-        whole = not any(isinstance(axis, _Unit) for axis in self._axes.values())
-        self.listed = whole and math.prod(p.count or 1 for p in searched) <= MAX_CHOICES_ENUMERATE
+        units = sum(isinstance(axis, _Unit) for axis in self._axes.values())
+        self.continuous = units == self.size
+        self.listed = units == 0 and math.prod(p.count or 1 for p in searched) <= MAX_CHOICES_ENUMERATE
 
     def search_space(self) -> Any:
         """Ax's search space, a new one each time."""

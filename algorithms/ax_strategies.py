@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from algorithms.ax_goals import Goals, as_data
+from algorithms.ax_goals import Goals
 from algorithms.ax_library import (
     ERRORS,
     Arm,
@@ -21,6 +21,7 @@ from algorithms.ax_space import AxSpace
 from algorithms.history import HistoryAlgorithm
 from algorithms.options import whole
 from hpo_steer.algorithm import Failure, Observation
+from hpo_steer.errors import ConfigError
 from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
 
 if TYPE_CHECKING:
@@ -93,8 +94,10 @@ class Ax(HistoryAlgorithm):
         self._initial = whole("initial_points", initial_points, 2)
         self._goals = Goals(self.objectives, parse_outcome_constraints(outcome_constraints))
         self._axes = AxSpace(space)
-        with quiet(0):
-            self._axes.search_space()  # what Ax refuses is said now
+        if self._method.one_shot and not self._axes.continuous:
+            raise ConfigError(
+                "algorithm.acquisition", f'Ax searches "{acquisition}" over floats only; use another'
+            )
 
     # ---------------------------------------------------------------- proposals
 
@@ -174,14 +177,14 @@ class Ax(HistoryAlgorithm):
         for metric in self._goals.metrics():
             experiment.add_metric(metric)
         experiment.optimization_config = self._goals.config()
-        rows = []
+        results = {}
         for point_id in sorted(self.points):
             observation = self.told.get(point_id)
             trial = self._attach(experiment, self.points[point_id], _state(observation))
             if observation is not None and observation.values is not None:
-                rows += self._goals.rows(trial.index, trial.arm.name, observation)
-        if rows:
-            experiment.attach_data(as_data(rows))
+                results[trial.index, trial.arm.name] = observation
+        if results:
+            experiment.attach_data(self._goals.data(results))
         return experiment
 
     def _attach(self, experiment: Experiment, params: Mapping[str, Any], state: str) -> Any:

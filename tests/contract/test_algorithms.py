@@ -111,9 +111,9 @@ class TestAxSeveral(Builtin):
     name = "ax"
     options: ClassVar[dict[str, Any]] = TestAx.options | {"outcome_constraints": ["size <= 2"]}
     objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
-    spaces = ("constrained",)
+    spaces = ("floats",)
     finite = False
-    rounds = 1
+    rounds = 2
     batch = 4
 
     def values(self, value: float) -> dict[str, float]:
