@@ -150,9 +150,9 @@ class Ax(HistoryAlgorithm):
             redraws -= len(found) - before < wanted
         if self._method.modelled and strategy.adapter is not None:
             rng = self.rng(purpose=2)
-            while len(found) < n and (params := self._likeliest(experiment, strategy.adapter, rng)):
-                found.append(params)
-                self._attach(experiment, params, "running")
+            while len(found) < n and (likeliest := self._likeliest(experiment, strategy.adapter, rng)):
+                found.append(likeliest)
+                self._attach(experiment, likeliest, "running")
 
     def _likeliest(self, experiment: Experiment, adapter: Any, rng: np.random.Generator) -> Params | None:
         """Of new random points that which the acquisition function likes best; None if there are none."""

@@ -330,13 +330,14 @@ def test_ax_says_nothing_and_leaves_the_process_as_it_was(capfd: pytest.CaptureF
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    expected = (random.random(), np.random.random(), torch.rand(1).item())
+    expected = (random.randint(0, 2**60), np.random.random(), torch.rand(1).item())  # noqa: S311
     threads, kernel = torch.get_num_threads(), (logei._C, logei._load_attempted)
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
     search = Ax(SQUARE, TWO, 1, initial_points=4, optimizer=FAST)
     searched(search, lambda p: bowl(p) | {"speed": p["x"]}, [4, 2])
-    assert (random.random(), np.random.random(), torch.rand(1).item()) == expected
+    drawn = (random.randint(0, 2**60), np.random.random(), torch.rand(1).item())  # noqa: S311
+    assert drawn == expected
     assert (torch.get_num_threads(), (logei._C, logei._load_attempted)) == (threads, kernel)
     assert capfd.readouterr() == ("", "")
