@@ -48,9 +48,10 @@ class Ax(HistoryAlgorithm):
     Objectives with a `reference` have it as their threshold in the hypervolume; Ax infers the others. Outcome
     constraints are Ax's own, with a model for each metric.
 
-    What Ax proposes a second time, or breaks a constraint that Ax cannot take, is left out and Ax is asked
-    again, three times; the best of random points by Ax's acquisition function stand in for what is then missing.
-    If the model cannot be fitted, points are quasi-random. `note` says so.
+    What Ax proposes a second time, or what breaks a constraint that Ax cannot take, is left out and Ax is asked
+    again: once where a model has to be searched, 20 times otherwise. The best of random points by Ax's
+    acquisition function stand in for what is then missing. Where Ax fails, or its space is exhausted, points are
+    random, and `note` says so.
 
     Bakshy et al., AE: A domain-agnostic platform for adaptive experimentation, 2018; Balandat et al., BoTorch,
     NeurIPS 2020; Daulton et al., qNEHVI, NeurIPS 2021; Eriksson and Jankowiak, SAASBO, UAI 2021; Ament et al.,
