@@ -6,7 +6,13 @@ from hpo_steer.registry import AlgorithmEntry
 
 BUILTIN: dict[str, AlgorithmEntry] = {
     "auto": AlgorithmEntry(
-        "algorithms.auto:Auto", "chooses among the methods below, and says which and why", heavy=True
+        "algorithms.auto:Auto", "chooses bayesian, mobo or evolution by the task, and says why", heavy=True
+    ),
+    "ax": AlgorithmEntry(
+        "algorithms.ax_strategies:Ax",
+        "Ax's generation strategies: Gaussian processes, SAASBO; several objectives, outcome constraints",
+        extra="ax",
+        heavy=True,
     ),
     "bayesian": AlgorithmEntry(
         "algorithms.bayesian:Bayesian",

@@ -125,6 +125,38 @@ class TestEvolutionNsga3(Builtin):
     objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize", "size": "minimize"}
 
 
+class TestAx(Builtin):
+    """The model takes over with the second ask."""
+
+    name = "ax"
+    options: ClassVar[dict[str, Any]] = {
+        "initial_points": 4,
+        "optimizer": {"num_restarts": 1, "raw_samples": 8},
+    }
+    spaces = ("floats", "mixed")
+    rounds = 2
+    batch = 4
+
+
+class TestAxSeveral(Builtin):
+    name = "ax"
+    options: ClassVar[dict[str, Any]] = TestAx.options | {"outcome_constraints": ["size <= 2"]}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+    spaces = ("floats",)
+    finite = False
+    rounds = 2
+    batch = 4
+
+    def values(self, value: float) -> dict[str, float]:
+        return super().values(value) | {"size": value + 1.0}
+
+
+class TestAxSobol(Builtin):
+    name = "ax"
+    options: ClassVar[dict[str, Any]] = {"method": "sobol"}
+    rounds = 2
+
+
 class TestTpe(Builtin):
     name = "optuna"
     options: ClassVar[dict[str, Any]] = {"sampler": "tpe", "sampler_options": {"n_startup_trials": 4}}
@@ -286,7 +318,7 @@ def test_a_sample_of_the_other_optimisers_of_nevergrad(optimizer: str) -> None:
 
 
 def test_the_registry_imports_no_library() -> None:
-    heavy = ["torch", "optuna", "nevergrad", "pymoo", "scipy", "numpy"]
+    heavy = ["ax", "torch", "optuna", "nevergrad", "pymoo", "scipy", "numpy"]
     code = f"import algorithms.registry, sys; sys.exit(str([m for m in {heavy!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "[]"
