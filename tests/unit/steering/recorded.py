@@ -152,7 +152,7 @@ class _Writer:
             failure, attempts = Failure("error", "ValueError: <b>no</b> data & more"), 2
         elif self.eventful and record.iteration == 2 and i == 9:
             duplicate = record.id - 9
-        goals = [goal.name for goal in self.experiment.goals]
+        goals = list(self.experiment.measured)
         values = measure(record.params, goals, 1.0 + 0.5 * place)
         log = (
             'Traceback (most recent call last):\n  File "train.py"\nValueError: <b>no</b> data & more'
