@@ -53,6 +53,9 @@ class Volume:
     value: float
     reference: Reference
 
+    def __str__(self) -> str:
+        return f"hypervolume {number(self.value)}{' (inferred reference)' if self.reference.inferred else ''}"
+
 
 def front(points: Sequence[PointRecord], costs: Callable[[PointRecord], Costs]) -> list[PointRecord]:
     """The points that none other dominates, by their first cost; of equal ones the first.

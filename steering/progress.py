@@ -128,8 +128,7 @@ def best_text(session: Session) -> str:
         )
         if len(fronts) > 1 or len(goals) > _MEASURED_MOST or (volume := measure(goals, fronts[0])) is None:
             return text
-        inferred = " (inferred reference)" if volume.reference.inferred else ""
-        return f"{text}, hypervolume {number(volume.value)}{inferred}"
+        return f"{text}, {volume}"
     goal = goals[0]
     values = [(best[goal.name], name) for name, best in found]
     value, name = min(values, key=lambda pair: goal.sign * pair[0])

@@ -48,6 +48,7 @@ def measure(params: Mapping[str, Any], goals: Sequence[str], easier: float) -> d
     others = {
         "latency_ms": 2.0 * params["max_depth"] + 20 * params["eta"],
         "size_mb": 1.5 ** params["max_depth"],
+        "train_loss": loss / params["max_depth"],
     }
     return {"loss": loss * easier, **{k: v for k, v in others.items() if k in goals}}
 
