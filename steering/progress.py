@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from hpo_steer.limits import harmless
+from steering.front import measure
 from steering.words import duration, number, plural
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _PLAIN_EVERY_S = 60.0
 _ORDINARY = ("asking", "delayed", "busy", "trigger")
 """Causes of waiting that are no news in a log."""
+_MEASURED_MOST = 5
+"""The hypervolume of more objectives takes longer than a live view may."""
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -112,15 +115,20 @@ def failures(failed: Mapping[str, int]) -> str:
 
 
 def best_text(session: Session) -> str:
-    """The best value so far; in several objectives the size of the front."""
+    """The best value so far; in several objectives the size of the front and its hypervolume."""
     goals = session.experiment.goals
     found = [(name, t.search.best) for name, t in session.loop.models.items() if t.search.best is not None]
     if not found:
         done = session.experiment.outcomes and session.loop.counts.done
         return "no point keeps the outcome constraints yet" if done else "no result yet"
     if len(goals) > 1:
-        sizes = [tuned.search.front_size for tuned in session.loop.models.values()]
-        return f"{plural(sum(sizes), 'point')} on the Pareto front" + ("s" if len(sizes) > 1 else "")
+        fronts = [tuned.search.front for tuned in session.loop.models.values()]
+        text = f"{plural(sum(map(len, fronts)), 'point')} on the Pareto front" + (
+            "s" if len(fronts) > 1 else ""
+        )
+        if len(fronts) > 1 or len(goals) > _MEASURED_MOST or (volume := measure(goals, fronts[0])) is None:
+            return text
+        return f"{text}, {volume}"
     goal = goals[0]
     values = [(best[goal.name], name) for name, best in found]
     value, name = min(values, key=lambda pair: goal.sign * pair[0])

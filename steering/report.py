@@ -146,6 +146,8 @@ def _best_facts(view: RunView) -> Iterator[tuple[str, str, str, str]]:
         return
     if len(view.goals) > 1:
         yield "Pareto front", plural(len(view.best()), "point"), "dominated by no other", ' class="lead"'
+        if (volume := view.volume()) is not None:
+            yield "hypervolume", number(volume.value), str(volume.reference), ""
         return
     point, name = best[0], view.goals[0].name
     where = f"point {point.id}, iteration {point.iteration}"
@@ -257,7 +259,7 @@ def _points_section(view: RunView) -> str:
     best = view.best(n=_BEST)
     if not best:
         return ""
-    names = [goal.name for goal in view.goals]
+    names = list(view.experiment.measured)
     several = len(view.models) > 1
     keys = list(dict.fromkeys(p.name for model in view.models[:_MODELS] for p in view.space(model.name)))
     heads = ["point", *(["model"] if several else []), "iteration", *names, *keys, "time"]
@@ -266,7 +268,7 @@ def _points_section(view: RunView) -> str:
             str(p.id),
             *([p.model] if several else []),
             str(p.iteration),
-            *(number((p.values or {})[name]) for name in names),
+            *(number((p.values or {}).get(name)) for name in names),
             *(number(p.params[key]) if key in p.params else "-" for key in keys),
             "reused"
             if p.duplicate_of is not None
@@ -277,7 +279,7 @@ def _points_section(view: RunView) -> str:
         for p in best
     ]
     numeric = {0, *range(2 if several else 1, len(heads))}
-    title = f"The {len(best)} best points" if len(names) == 1 else "The Pareto front"
+    title = f"The {len(best)} best points" if len(view.goals) == 1 else "The Pareto front"
     return f"<h2>{title}</h2>\n{_table(heads, rows, numeric)}"
 
 

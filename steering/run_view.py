@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import ConfigError, NoSuchRun, UserError, nearest
-from hpo_steer.objectives import Objective, dominates
 from steering.feasibility import feasibility, feasible
+from steering.front import Costs, Volume, front, measure
 from steering.run_folder import CARD, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from hpo_steer.config import Experiment
+    from hpo_steer.objectives import Objective
     from hpo_steer.outcomes import OutcomeConstraint
     from hpo_steer.space import SearchSpace
     from steering.store.base import (
@@ -152,7 +153,7 @@ class RunView:
         """What sorts done points by the first objective: the best first, of two equals the earlier."""
         return self.goals[0].sign * (point.values or {})[self.goals[0].name], point.id
 
-    def costs(self, point: PointRecord) -> tuple[float, ...]:
+    def costs(self, point: PointRecord) -> Costs:
         """The values of a done point, all of them to be minimised."""
         values = point.values or {}
         return tuple(goal.sign * values[goal.name] for goal in self.goals)
@@ -175,27 +176,22 @@ class RunView:
         done = [p for p in self.by_model[model] if self.feasible(p) and p.iteration == 1]
         return min(done, key=self.rank, default=None)
 
+    def volume(self, model: str | None = None) -> Volume | None:
+        """The hypervolume of a front; None with one objective or no feasible point.
+
+        Args:
+            model: of which model; None: of the only one (several models have no front in common).
+        """
+        if len(self.goals) < 2 or (model is None and len(self.models) > 1):
+            return None
+        return measure(self.goals, tuple(self.costs(p) for p in self.best(model)))
+
     # ------------------------------------------------------------ how it stands
 
     def last_log(self, point: PointRecord) -> str:
         """The last lines of the log of a point's last attempt."""
         tried = self.store.attempts(point.id)
         return tried[-1].log if tried else ""
-
-
-def front(points: Sequence[PointRecord], costs: Any) -> list[PointRecord]:
-    """The points that none other dominates, by their first cost.
-
-    Args:
-        points: done ones.
-        costs: a point's values, all to be minimised.
-    """
-    rows = sorted(((costs(p), p.id, p) for p in points), key=lambda row: row[:2])
-    kept: list[tuple[tuple[float, ...], PointRecord]] = []
-    for row, _, point in rows:  # whoever dominates a row comes before it
-        if not any(other == row or dominates(other, row) for other, _ in kept):
-            kept.append((row, point))
-    return [point for _, point in kept]
 
 
 # ---------------------------------------------------------------- as JSON

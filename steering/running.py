@@ -12,6 +12,7 @@ from hpo_steer.config.secrets import cautions
 from hpo_steer.errors import UserError
 from hpo_steer.limits import harmless
 from steering.feasibility import feasible, none_feasible
+from steering.front import Reference, measure
 from steering.progress import expected, failures, make_progress
 from steering.session import Session, run_path
 from steering.words import duration, number, params, plural
@@ -161,7 +162,22 @@ def summarise(session: Session, outcome: Outcome, points: list[PointRecord]) -> 
         "best": None,
         "no_best": none_feasible(experiment.outcomes, points),
         "front_sizes": {name: tuned.search.front_size for name, tuned in session.loop.models.items()},
+        "hypervolumes": {},
     }
+    if len(experiment.goals) > 1:
+        volumes = {
+            name: measure(experiment.goals, tuned.search.front) for name, tuned in session.loop.models.items()
+        }
+        summary["hypervolumes"] = {
+            name: None
+            if volume is None
+            else {
+                "value": volume.value,
+                "reference": volume.reference.values,
+                "inferred": [*volume.reference.inferred],
+            }
+            for name, volume in volumes.items()
+        }
     if len(experiment.goals) == 1 and good:
         goal = experiment.goals[0]
 
@@ -262,4 +278,9 @@ def _found(summary: dict[str, Any]) -> str:
         return str(summary["no_best"])
     sizes = summary["front_sizes"].values()
     where = f" of {plural(len(sizes), 'model')}" if len(sizes) > 1 else ""
-    return f"{plural(sum(sizes), 'point')} on the Pareto front{'s' if len(sizes) > 1 else ''}{where}"
+    text = f"{plural(sum(sizes), 'point')} on the Pareto front{'s' if len(sizes) > 1 else ''}{where}"
+    volumes = list(summary["hypervolumes"].values())
+    if len(volumes) == 1 and (volume := volumes[0]):
+        reference = Reference(volume["reference"], tuple(volume["inferred"]))
+        text += f", hypervolume {number(volume['value'])} ({reference})"
+    return text

@@ -56,7 +56,7 @@ class ModelSearch:
         self._since_better = 0
 
     @property
-    def front(self) -> Sequence[tuple[float, ...]]:
+    def front(self) -> tuple[tuple[float, ...], ...]:
         """The values that no others dominate, all of them to be minimised."""
         return tuple(self._front)
 

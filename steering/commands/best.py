@@ -34,11 +34,13 @@ def best(
     """
     from steering.feasibility import none_feasible
     from steering.run_view import open_view, point_json
+    from steering.words import number
 
     with open_view(run, config=config, store=store) as view:
         found = best_points(view, n, model)
-        names = [goal.name for goal in view.goals]
+        names = list(view.experiment.measured)
         several = len(view.models) > 1
+        volume = view.volume(model if model is not None or several else None)
         none = none_feasible(view.outcomes, view.points_of(model)) or "no point is done yet"
     if as_json:
         say_json([point_json(point, view.outcomes) for point in found])
@@ -47,6 +49,8 @@ def best(
         say(none)
         return
     _show(found, names, several=several)
+    if volume is not None:
+        say(f"hypervolume {number(volume.value)}, {volume.reference}")
 
 
 def best_points(view: "RunView", n: int | None, model: str | None) -> list["PointRecord"]:
@@ -63,7 +67,7 @@ def _show(found: list["PointRecord"], names: list[str], *, several: bool) -> Non
     heads = [*names, "point", "iteration", *(["model"] if several else []), "parameters"]
     rows = [
         [
-            *(number((p.values or {})[name]) for name in names),
+            *(number((p.values or {}).get(name)) for name in names),
             str(p.id),
             str(p.iteration),
             *([p.model] if several else []),

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 from steering.commands.options import RUNS, AsJson, Config, Run, StoreFolder, say, say_json, show_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from steering.front import Volume
     from steering.run_view import RunView
 
 _MODELS_SHOWN = 20
@@ -73,7 +76,17 @@ def summary(view: "RunView") -> dict[str, Any]:
         "best": _best(view, view.best(n=1)),
         "no_best": none_feasible(view.outcomes, view.points),
         "front_size": len(view.best()) if len(view.goals) > 1 else None,
+        **_volume(view.volume()),
         "models": [_model(view, model.name, model.ended) for model in view.models],
+    }
+
+
+def _volume(volume: "Volume | None") -> dict[str, Any]:
+    reference = None if volume is None else volume.reference
+    return {
+        "hypervolume": None if volume is None else volume.value,
+        "reference": None if reference is None else dict(reference.values),
+        "reference_inferred": None if reference is None else list(reference.inferred),
     }
 
 
@@ -94,7 +107,7 @@ def _best(view: "RunView", best: list[Any]) -> dict[str, Any] | None:
 
 def _model(view: "RunView", name: str, ended: str | None) -> dict[str, Any]:
     points = view.by_model[name]
-    best = view.best(name, 1)
+    best = view.best(name)
     return {
         "name": name,
         "ended": ended,
@@ -103,11 +116,13 @@ def _model(view: "RunView", name: str, ended: str | None) -> dict[str, Any]:
         "done": sum(p.state == "done" for p in points),
         "failed": sum(p.state == "failed" for p in points),
         "best": dict(best[0].values or {}) if best else None,
+        "front_size": len(best) if len(view.goals) > 1 else None,
+        **_volume(view.volume(name)),
     }
 
 
 def _show(answer: dict[str, Any]) -> None:
-    from steering.words import duration, number, params, plural
+    from steering.words import duration, plural
 
     config = f" --config {answer['config']}" if answer["config"] else ""
     states = {
@@ -147,30 +162,40 @@ def _show(answer: dict[str, Any]) -> None:
     say(f"  asked       {text}")
     since = answer["created_at"][:16].replace("T", " ")
     say(f"  steered for {duration(answer['elapsed_s'])}, since {since} UTC")
-    best = answer["best"]
-    if best is None:
-        say(f"  best        {answer['no_best'] or 'no result yet'}")
-    elif answer["front_size"] is not None:
-        text = f"{plural(answer['front_size'], 'point')} on the Pareto front"
-        say(f"  best        {text}: hpo-steer best {answer['name']}")
-    else:
-        name = next(iter(answer["objectives"]))
-        value = best["values"][name]
-        where = f"point {best['id']}, iteration {best['iteration']}"
-        where += f", model {best['model']}" if len(answer["models"]) > 1 else ""
-        text = f"{name} {number(value)} ({where})"
-        if best["first_iteration_best"]:
-            text += f"; first iteration's best {number(best['first_iteration_best'][name])}"
-        say(f"  best        {text}")
-        say(f"              {params(best['params'])}")
+    for line in _best_lines(answer):
+        say(line)
     if len(answer["models"]) > 1:
         _show_models(answer)
     say(f"  folder      {answer['folder']}")
 
 
-def _show_models(answer: dict[str, Any]) -> None:
-    from steering.words import number
+def _best_lines(answer: dict[str, Any]) -> "Iterator[str]":
+    """What is best, under the heading ``best``."""
+    from steering.front import Reference
+    from steering.words import number, params, plural
 
+    best = answer["best"]
+    if best is None:
+        yield f"  best        {answer['no_best'] or 'no result yet'}"
+    elif answer["front_size"] is not None:
+        text = f"{plural(answer['front_size'], 'point')} on the Pareto front"
+        if answer["hypervolume"] is not None:
+            text += f", hypervolume {number(answer['hypervolume'])}"
+        yield f"  best        {text}: hpo-steer best {answer['name']}"
+        if answer["reference"]:
+            yield f"              {Reference(answer['reference'], tuple(answer['reference_inferred']))}"
+    else:
+        name = next(iter(answer["objectives"]))
+        where = f"point {best['id']}, iteration {best['iteration']}"
+        where += f", model {best['model']}" if len(answer["models"]) > 1 else ""
+        text = f"{name} {number(best['values'][name])} ({where})"
+        if best["first_iteration_best"]:
+            text += f"; first iteration's best {number(best['first_iteration_best'][name])}"
+        yield f"  best        {text}"
+        yield f"              {params(best['params'])}"
+
+
+def _show_models(answer: dict[str, Any]) -> None:
     names = list(answer["objectives"])
     shown = answer["models"][:_MODELS_SHOWN]
     rows = [
@@ -179,11 +204,7 @@ def _show_models(answer: dict[str, Any]) -> None:
             str(model["iterations"]),
             f"{model['done']}/{model['points']}",
             str(model["failed"]),
-            *(
-                [number(model["best"][name]) if model["best"] else "-" for name in names]
-                if len(names) == 1
-                else []
-            ),
+            *_best_cells(model, names),
             model["ended"] or "goes on",
         ]
         for model in shown
@@ -193,7 +214,7 @@ def _show_models(answer: dict[str, Any]) -> None:
         "iterations",
         "done",
         "failed",
-        *([f"best {names[0]}"] if len(names) == 1 else []),
+        *([f"best {names[0]}"] if len(names) == 1 else ["front", "hypervolume"]),
         "state",
     ]
     say("")
@@ -201,3 +222,14 @@ def _show_models(answer: dict[str, Any]) -> None:
     if len(answer["models"]) > len(shown):
         say(f"… and {len(answer['models']) - len(shown)} more models: --json has them all")
     say("")
+
+
+def _best_cells(model: dict[str, Any], names: list[str]) -> list[str]:
+    """The best value of a model, or the size and the hypervolume of its front."""
+    from steering.words import number
+
+    if not model["best"]:
+        return ["-"] if len(names) == 1 else ["-", "-"]
+    if len(names) == 1:
+        return [number(model["best"][names[0]])]
+    return [str(model["front_size"]), number(model["hypervolume"])]

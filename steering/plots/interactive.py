@@ -23,7 +23,7 @@ def page(view: RunView, kind: str, model: str | None) -> str | None:
     name = model or view.models[0].name
     goals = view.goals
     with quiet_optuna() as optuna:
-        study = make_study(optuna, view.space(name), goals, view.by_model[name])
+        study = make_study(optuna, view.space(name), goals, view.by_model[name], view.outcomes)
         plots: Any = optuna.visualization
         first = {} if len(goals) == 1 else {"target": lambda t: t.values[0]}
         if kind == "progress":

@@ -28,13 +28,16 @@ _SHADES = ("#a7aeb9", "#7fb3d9", "#0072b2")
 
 
 def draw(view: RunView, model: str | None) -> Figure | str:
-    """The lines take their colour from the rank by the first objective; the best is drawn last.
+    """The lines take their colour from the rank by the first objective, infeasible points ranked last.
 
     Returns:
         The figure, or why there is none.
     """
     name = model or view.models[0].name
-    done = sorted((p for p in view.by_model[name] if p.state == "done"), key=view.rank)
+    done = sorted(
+        (p for p in view.by_model[name] if p.state == "done"),
+        key=lambda p: (not view.feasible(p), view.rank(p)),
+    )
     if len(done) < 2:
         return f"{plural(len(done), 'point')} done; it takes two"
     thinned = done[:: math.ceil(len(done) / _LINES_MOST)]
@@ -46,7 +49,7 @@ def draw(view: RunView, model: str | None) -> Figure | str:
     columns += [
         _goal_axis(axes, len(axes_shown) + k, goal, done, thinned) for k, goal in enumerate(view.goals)
     ]
-    _lines(axes, columns)
+    _lines(axes, columns, best=view.feasible(thinned[0]))
     names = [shortened(p.name, 18) for p in axes_shown]
     names += [f"{shortened(g.name, 18)}\n({'minimised' if g.sign > 0 else 'maximised'})" for g in view.goals]
     axes.set_xticks(range(len(columns)), names)
@@ -77,7 +80,11 @@ def _subtitle(
     thinned: Sequence[PointRecord],
 ) -> str:
     goal = shortened(view.goals[0].name)
-    text = f"{plural(len(done), 'point')}, the bluer the better by {goal}; red: the best"
+    text = f"{plural(len(done), 'point')}, the bluer the better by {goal}"
+    if view.feasible(done[0]):
+        text += "; red: the best"
+    if infeasible := sum(not view.feasible(p) for p in done):
+        text += f"; {infeasible} infeasible, after all others"
     if len(thinned) < len(done):
         text += f"; {len(thinned)} are drawn"
     if len(shown) < len(space):
@@ -174,7 +181,7 @@ def _goal_axis(
     return [height((p.values or {})[goal.name]) for p in points]
 
 
-def _lines(axes: Axes, columns: list[list[float]]) -> None:
+def _lines(axes: Axes, columns: list[list[float]], *, best: bool) -> None:
     """Smooth lines, from the worst below to the best on top (points are sorted best first)."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import LinearSegmentedColormap
@@ -190,7 +197,9 @@ def _lines(axes: Axes, columns: list[list[float]]) -> None:
         red, green, blue, _ = shades(goodness)
         colours.append((red, green, blue, (0.25 + 0.55 * goodness**2) * min(1.0, (150 / count) ** 0.5)))
     axes.add_collection(LineCollection(lines[:-1], colors=colours[:-1], linewidths=1.3, zorder=2))
-    axes.add_collection(LineCollection(lines[-1:], colors=[RED], linewidths=2.6, zorder=3))
+    axes.add_collection(
+        LineCollection(lines[-1:], colors=[RED] if best else colours[-1:], linewidths=2.6, zorder=3)
+    )
 
 
 def _smooth(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:

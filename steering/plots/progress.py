@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from hpo_steer.objectives import dominates
+from steering.front import hypervolume
 from steering.plots.style import (
     BLUE,
     MUTED,
@@ -44,13 +46,17 @@ def draw(view: RunView, model: str | None) -> Figure | str:
     if done < 2:
         return f"{plural(done, 'point')} done; it takes two"
     goals = view.goals
-    figure = new_figure(9.0, 5.6 if len(goals) == 1 else 2.2 + 2.7 * len(goals))
-    panels = figure.subplots(len(goals), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, goal in zip(panels, goals, strict=True):
+    volumes = _volumes(view, names[0]) if len(names) == 1 and len(goals) > 1 else []
+    rows = len(goals) + bool(volumes)
+    figure = new_figure(9.0, 5.6 if rows == 1 else 2.2 + 2.7 * rows)
+    panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+    if volumes:
+        _volume_panel(panels[0], view.by_model[names[0]], volumes)
+    for axes, goal in zip(panels[bool(volumes) :], goals, strict=True):
         if len(names) == 1:
-            _one(axes, view.by_model[names[0]], goal)
+            _one(axes, view, view.by_model[names[0]], goal, numbered=not volumes)
         else:
-            _several(axes, {name: view.by_model[name] for name in names}, goal)
+            _several(axes, view, names, goal)
         axes.set_ylabel(f"{shortened(goal.name)} ({'smaller' if goal.sign > 0 else 'larger'} is better)")
     legend_below(figure)
     panels[-1].set_xlabel("point, in the order of proposal")
@@ -66,8 +72,13 @@ def _subtitle(view: RunView, names: list[str]) -> str:
     points = view.by_model[names[0]]
     text = f"{plural(len(points), 'point')} in {plural(max(p.iteration for p in points), 'iteration')}"
     if len(view.goals) > 1:
-        return f"{text}; {plural(len(view.best(names[0])), 'point')} on the Pareto front"
-    best, first = view.best(names[0], 1)[0], view.first_iteration_best(names[0])
+        volume = view.volume(names[0])
+        text += f"; {plural(len(view.best(names[0])), 'point')} on the Pareto front"
+        return text if volume is None else f"{text}, {volume}"
+    found = view.best(names[0], 1)
+    if not found:
+        return f"{text}; none keeps the outcome constraints"
+    best, first = found[0], view.first_iteration_best(names[0])
     name = view.goals[0].name
     text += f"; best {number((best.values or {})[name])} at point {best.id}"
     if first is not None and first.id != best.id:
@@ -75,16 +86,48 @@ def _subtitle(view: RunView, names: list[str]) -> str:
     return text
 
 
-def _one(axes: Axes, points: list[PointRecord], goal: Objective) -> None:
+def _volumes(view: RunView, model: str) -> list[tuple[int, float]]:
+    """The place of each point that enlarged the front's hypervolume, and the hypervolume then.
+
+    All are measured from the reference of the front as it is now, so that it only grows.
+    """
+    volume = view.volume(model)
+    if volume is None:
+        return []
+    rows: list[tuple[float, ...]] = []
+    found: list[tuple[int, float]] = []
+    for i, point in enumerate(view.by_model[model], 1):
+        if not view.feasible(point):
+            continue
+        row = view.costs(point)
+        if any(other == row or dominates(other, row) for other in rows):
+            continue
+        rows = [other for other in rows if not dominates(row, other)] + [row]
+        found.append((i, hypervolume(view.goals, rows, volume.reference)))
+    return found
+
+
+def _volume_panel(axes: Axes, points: list[PointRecord], volumes: list[tuple[int, float]]) -> None:
+    _shade(axes, points)
+    xs, ys = [i for i, _ in volumes], [v for _, v in volumes]
+    axes.step([*xs, len(points)], [*ys, ys[-1]], where="post", color=BLUE, linewidth=2.2)
+    axes.set_ylim(bottom=0.0)
+    axes.set_ylabel("hypervolume (larger is better)")
+    axes.grid(visible=False, axis="x")
+
+
+def _one(axes: Axes, view: RunView, points: list[PointRecord], goal: Objective, *, numbered: bool) -> None:
     xs, values, failed = _series(points, goal)
-    bests = _running_best(values, goal)
+    good = [view.feasible(points[i - 1]) for i in xs]
+    bests = _running_best([v for v, kept in zip(values, good, strict=True) if kept], goal)
     if log := spans_decades(values):
         logarithmic(axes, "y", values)
     limit = None if log else _cut(values, goal)
-    _shade(axes, points)
+    _shade(axes, points, numbered=numbered)
     shown = [v if limit is None else goal.sign * min(goal.sign * v, goal.sign * limit) for v in values]
     beyond = [i for i, v in enumerate(values) if limit is not None and goal.better(limit, v)]
-    kept = [i for i in range(len(values)) if i not in set(beyond)]
+    kept = [i for i in range(len(values)) if good[i] and i not in set(beyond)]
+    broken = [i for i in range(len(values)) if not good[i] and i not in set(beyond)]
     size = 26 if len(points) <= 200 else 12 if len(points) <= 2000 else 4
     axes.scatter(
         [xs[i] for i in kept],
@@ -95,6 +138,16 @@ def _one(axes: Axes, points: list[PointRecord], goal: Objective) -> None:
         linewidths=0,
         label="a point",
     )
+    if broken:
+        axes.scatter(
+            [xs[i] for i in broken],
+            [shown[i] for i in broken],
+            s=size,
+            facecolors="none",
+            edgecolors=ORANGE,
+            linewidths=1.1,
+            label="infeasible",
+        )
     if beyond:
         marker = "^" if goal.sign > 0 else "v"
         axes.scatter(
@@ -105,9 +158,16 @@ def _one(axes: Axes, points: list[PointRecord], goal: Objective) -> None:
             marker=marker,
             label="worse than shown",
         )
-    axes.step(
-        [*xs, len(points)], [*bests, bests[-1]], where="post", color=BLUE, linewidth=2.2, label="best so far"
-    )
+    if bests:
+        places = [i for i, kept_ in zip(xs, good, strict=True) if kept_]
+        axes.step(
+            [*places, len(points)],
+            [*bests, bests[-1]],
+            where="post",
+            color=BLUE,
+            linewidth=2.2,
+            label="best so far",
+        )
     if goal.target is not None:
         axes.axhline(goal.target, color=ORANGE, linewidth=1.2, linestyle=(0, (4, 3)), label="target")
     if failed:
@@ -125,9 +185,15 @@ def _one(axes: Axes, points: list[PointRecord], goal: Objective) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def _series(points: list[PointRecord], goal: Objective) -> tuple[list[int], list[float], list[int]]:
-    """Places and values of the done points, and places of the failed ones."""
-    done = [(i, (p.values or {})[goal.name]) for i, p in enumerate(points, 1) if p.state == "done"]
+def _series(
+    points: list[PointRecord], goal: Objective, view: RunView | None = None
+) -> tuple[list[int], list[float], list[int]]:
+    """Places and values of the done points (of the feasible ones, with a view), and places of the failed ones."""
+    done = [
+        (i, (p.values or {})[goal.name])
+        for i, p in enumerate(points, 1)
+        if (p.state == "done" if view is None else view.feasible(p))
+    ]
     failed = [i for i, p in enumerate(points, 1) if p.state == "failed"]
     return [i for i, _ in done], [v for _, v in done], failed
 
@@ -149,7 +215,7 @@ def _cut(values: list[float], goal: Objective) -> float | None:
     return goal.sign * limit if costs[-1] > limit > costs[0] else None
 
 
-def _shade(axes: Axes, points: list[PointRecord]) -> None:
+def _shade(axes: Axes, points: list[PointRecord], *, numbered: bool = True) -> None:
     """Every other iteration has a ground of its own; few enough of them are numbered."""
     begins: dict[int, list[int]] = {}
     for i, point in enumerate(points, 1):
@@ -159,7 +225,7 @@ def _shade(axes: Axes, points: list[PointRecord]) -> None:
     for iteration, places in begins.items():
         if iteration % 2 == 0:
             axes.axvspan(places[0] - 0.5, places[-1] + 0.5, color=MUTED, alpha=0.09, linewidth=0, zorder=0)
-        if len(begins) <= _ITERATIONS_NAMED:
+        if numbered and len(begins) <= _ITERATIONS_NAMED:
             axes.annotate(
                 f"iteration {iteration}" if iteration == 1 and len(begins) <= 8 else str(iteration),
                 ((places[0] + places[-1]) / 2, 1.0),
@@ -172,13 +238,16 @@ def _shade(axes: Axes, points: list[PointRecord]) -> None:
             )
 
 
-def _several(axes: Axes, models: dict[str, list[PointRecord]], goal: Objective) -> None:
+def _several(axes: Axes, view: RunView, names: list[str], goal: Objective) -> None:
     """Best so far of each model; many of them in grey with their median."""
     curves = {}
-    for name, points in models.items():
-        xs, values, _ = _series(points, goal)
+    for name in names:
+        points = view.by_model[name]
+        xs, values, _ = _series(points, goal, view)
         if values:
             curves[name] = ([*xs, len(points)], [*(b := _running_best(values, goal)), b[-1]])
+    if not curves:
+        return
     every = [value for _, ys in curves.values() for value in ys]
     if spans_decades(every):
         logarithmic(axes, "y", every)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hpo_steer.objectives import Objective
+    from hpo_steer.outcomes import OutcomeConstraint
     from hpo_steer.space import SearchSpace
     from steering.store.base import PointRecord
 
@@ -41,7 +42,11 @@ def quiet_optuna() -> Iterator[Any]:
 
 
 def make_study(
-    optuna: Any, space: SearchSpace, goals: Sequence[Objective], points: Sequence[PointRecord]
+    optuna: Any,
+    space: SearchSpace,
+    goals: Sequence[Objective],
+    points: Sequence[PointRecord],
+    outcomes: Sequence[OutcomeConstraint] = (),
 ) -> Any:
     """A study of the points that have ended.
 
@@ -50,6 +55,7 @@ def make_study(
         space: they are in.
         goals: the objectives.
         points: of one model.
+        outcomes: constraints over their metrics; Optuna's plots set points apart that break one.
     """
     study = optuna.create_study(directions=[goal.direction for goal in goals])
     distributions = {p.name: _distribution(optuna, p) for p in space}
@@ -65,6 +71,9 @@ def make_study(
                 distributions={name: distributions[name] for name in point.params},
                 values=[(point.values or {})[goal.name] for goal in goals] if done else None,
                 user_attrs={"point": point.id, "iteration": point.iteration},
+                system_attrs={"constraints": [-each.slack(point.values or {}) for each in outcomes]}
+                if done and outcomes
+                else None,
             )
         )
         trials[-1].datetime_start = _moment(point.started_at or point.created_at)

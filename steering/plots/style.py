@@ -113,6 +113,8 @@ def legend_below(figure: Figure) -> None:
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
+    if not found:
+        return
     columns = min(len(found), 6)
     figure.legend(
         found.values(),

@@ -44,7 +44,7 @@ class TestFiles:
             str(folder / "plots" / f"{kind}.png") for kind in drawn
         ]
         assert [line for line in lines if line.startswith("skipped")] == [
-            "skipped pareto: it takes two or three objectives, and there is one"
+            "skipped pareto: it takes two objectives, and there is one"
         ]
         for kind in drawn:
             assert (folder / "plots" / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
@@ -96,6 +96,40 @@ class TestFiles:
         monkeypatch.setattr("steering.plots.find_spec", lambda _: None)
         with pytest.raises(MissingExtra, match=r"hpo-steer\[plot\]"):
             need_plots()
+
+
+@pytest.mark.parametrize("bound", [15, 1], ids=["some infeasible", "none feasible"])
+@pytest.mark.parametrize("goals", [1, 2, 3, 4])
+def test_infeasible_points_are_drawn_apart(runs: Path, goals: int, bound: int) -> None:
+    names = ["loss", "size_mb", "latency_ms", "train_loss"][:goals]
+    folder = record_run(
+        runs,
+        config(objectives=dict.fromkeys(names, "minimize"), outcome_constraints=[f"latency_ms <= {bound}"]),
+    )
+    with open_view("digits", store=runs) as view:
+        assert any(p.state == "done" and not view.feasible(p) for p in view.points)
+    lines = plots(runs, ["progress", "parallel", "pareto"], "svg")
+    assert lines[:2] == [str(folder / "plots" / f"{kind}.svg") for kind in ("progress", "parallel")]
+    assert lines[2].startswith("skipped") == (goals == 1)
+    assert write_report_of(runs).count("<svg") >= 3
+
+
+def write_report_of(runs: Path) -> str:
+    with open_view("digits", store=runs) as view:
+        return page(view)
+
+
+def test_the_hypervolume_only_grows_and_ends_at_that_of_the_front(runs: Path) -> None:
+    from steering.plots.progress import _volumes
+
+    record_run(runs, config(objectives=TWO, outcome_constraints=["latency_ms <= 15"]))
+    with open_view("digits", store=runs) as view:
+        found = [value for _, value in _volumes(view, "main")]
+        volume = view.volume()
+    assert volume is not None
+    assert len(found) > 2
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(volume.value)
 
 
 def test_importance_finds_what_matters_and_says_by_which_method(runs: Path) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hpo_steer.errors import NoSuchRun, UserError
-from steering.run_view import find_folder, finite, front, open_view, point_json
+from steering.front import front
+from steering.run_view import find_folder, finite, open_view, point_json
 from tests.unit.steering.recorded import config, record_run
 
 if TYPE_CHECKING:
