@@ -155,7 +155,8 @@ def iteration_text(session: Session) -> str:
     elif search.stopped is not None:
         text += f": the last ({search.stopped})"
     if search.asking:
-        text += " · choosing the next points"
+        asked_s = session.loop.clock.monotonic() - models[0].ask_began
+        text += " · choosing the next points" + (f" ({duration(asked_s)})" if asked_s >= 1.0 else "")
     return text
 
 

@@ -123,7 +123,7 @@ def _heading(view: RunView) -> str:
     infeasible = counts.done - sum(map(view.feasible, view.points))
     notes += [f"{infeasible} of them infeasible"] if infeasible else []
     notes += [f"{counts.queued + counts.running} unfinished"] if counts.queued + counts.running else []
-    asks = [i.ask_s for i in view.iterations]
+    asks = [i.ask_s for i in view.iterations if i.origin != "guess"]
     facts = [
         *_best_facts(view),
         ("points", f"{counts.total:,}", ", ".join(notes), ""),

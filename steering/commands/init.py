@@ -70,12 +70,7 @@ def init(
     objective: Annotated[
         str, typer.Option(help="The number to minimise, as the training calls it.")
     ] = "loss",
-    algorithm: Annotated[
-        str | None,
-        typer.Option(
-            help="The search method. [default: bayesian, where it is installed]", show_default=False
-        ),
-    ] = None,
+    algorithm: Annotated[str, typer.Option(help="The search method.")] = "bayesian",
 ) -> None:
     """Writes an example config and a training to go with it; nothing is overwritten.
 
@@ -83,10 +78,7 @@ def init(
     """
     from hpo_steer.errors import UserError
     from hpo_steer.registry import entry
-    from steering.commands.algorithms import installed
 
-    if algorithm is None:
-        algorithm = "bayesian" if installed("bayesian") else "sobol"
     entry(algorithm)
     if not re.fullmatch(r"[A-Za-z_]\w*", objective):
         raise UserError(f"--objective takes a name such as loss, got {objective!r}")

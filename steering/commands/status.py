@@ -36,7 +36,7 @@ def summary(view: "RunView") -> dict[str, Any]:
     from steering.run_view import timestamp
 
     counts, run = view.counts, view.run
-    asks = [i.ask_s for i in view.iterations]
+    asks = [i.ask_s for i in view.iterations if i.origin != "guess"]
     messages = [p.failure.message for p in view.points if p.failure is not None]
     owner = view.store.owner()
     state = "running" if owner else "ended" if run.ended is not None else "interrupted"
@@ -65,6 +65,7 @@ def summary(view: "RunView") -> dict[str, Any]:
             "done": counts.done,
             "failed": sum(counts.failed.values()),
             "duplicates": counts.duplicates,
+            "known": sum(p.iteration == 0 for p in view.points),
             "feasible": sum(view.feasible(p) for p in view.points),
         },
         "failed": dict(counts.failed),
@@ -73,6 +74,7 @@ def summary(view: "RunView") -> dict[str, Any]:
         "ask_s": {"last": asks[-1], "median": sorted(asks)[len(asks) // 2], "longest": max(asks)}
         if asks
         else None,
+        "note": next((i.note for i in reversed(view.iterations) if i.note), None),
         "best": _best(view, view.best(n=1)),
         "no_best": none_feasible(view.outcomes, view.points),
         "front_size": len(view.best()) if len(view.goals) > 1 else None,
@@ -150,6 +152,8 @@ def _show(answer: dict[str, Any]) -> None:
         parts.append(failures(answer["failed"]))
     if counts["duplicates"]:
         parts.append(plural(counts["duplicates"], "duplicate") + " reused")
+    if counts["known"]:
+        parts.append(f"{counts['known']} known before")
     if counts["feasible"] < counts["done"]:
         parts.append(f"{counts['done'] - counts['feasible']} infeasible")
     say("  points      " + " · ".join(parts))
@@ -160,6 +164,8 @@ def _show(answer: dict[str, Any]) -> None:
     if asks:
         text += f" · an ask takes {duration(asks['median'])}, the longest took {duration(asks['longest'])}"
     say(f"  asked       {text}")
+    if answer["note"]:
+        say(f"              {answer['note']}")
     since = answer["created_at"][:16].replace("T", " ")
     say(f"  steered for {duration(answer['elapsed_s'])}, since {since} UTC")
     for line in _best_lines(answer):

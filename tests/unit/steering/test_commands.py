@@ -70,6 +70,7 @@ class TestStatus:
             "total": 40,
             "queued": 0,
             "running": 0,
+            "known": 0,
             "done": 38,
             "failed": 2,
             "duplicates": 1,
