@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LOG_ROOT_2PI = float(0.5 * np.log(2.0 * np.pi))
 _NOISY = 1e-3
 """The share of noise in a constraint's variance from which its observed values are not taken at their word."""
+_SUREST = 1e-6
+"""No variance is taken to be smaller: chances that fall from one to nothing within a hair stop every climb."""
 _HOPELESS = float(np.log(0.2))
 
 
@@ -44,7 +46,7 @@ class Limit:
     def chance(self, at: Array) -> Array:
         """The probability that the bound is kept, ``m`` numbers; for a process without scenarios."""
         mean, variance = self.posterior.moments(at)
-        found: Array = ndtr((self.bound - mean[:, 0]) / np.sqrt(variance))
+        found: Array = ndtr((self.bound - mean[:, 0]) / np.sqrt(np.maximum(variance, _SUREST)))
         return found
 
 
@@ -132,8 +134,8 @@ class Feasibility:
     """The chance that places keep all limits, in each scenario of what pending points may bring.
 
     Limits are modelled independently (Gardner et al., Bayesian Optimization with Inequality Constraints, ICML
-    2014), and like the objective's, their values at incumbents and pending points are imagined in scenarios (Letham et al.,
-    Constrained Bayesian Optimization with Noisy Experiments, Bayesian Analysis 14, 2019): what is feasible
+    2014), and like the objective's, their values at incumbents and pending points are imagined in scenarios (Letham
+    et al., Constrained Bayesian Optimization with Noisy Experiments, Bayesian Analysis 14, 2019): what is feasible
     there differs from scenario to scenario.
 
     Args:
@@ -218,7 +220,7 @@ class Feasibility:
 
     @staticmethod
     def _log_chance(limit: Limit, mean: Array, variance: Array) -> Array:
-        found: Array = log_ndtr((limit.bound - mean) / np.sqrt(variance)[:, None])
+        found: Array = log_ndtr((limit.bound - mean) / np.sqrt(np.maximum(variance, _SUREST))[:, None])
         return found
 
     @staticmethod
@@ -233,13 +235,14 @@ def _slope(limit: Limit, at: Array) -> tuple[Array, Callable[[Array], Array]]:
     posterior = limit.posterior
     k = posterior.kernel(at, posterior.places)
     root = k @ posterior.inverse_root.T
-    sigma = np.sqrt(np.maximum(1.0 - (root * root).sum(1), 1e-12))[:, None]
+    variance = 1.0 - (root * root).sum(1)[:, None]
+    sigma = np.sqrt(np.maximum(variance, _SUREST))
     u = (limit.bound - posterior.prior_mean - k @ posterior.weights) / sigma
     logs = log_ndtr(u)
 
     def pull(weights: Array) -> Array:
         by_u = weights * np.exp(-0.5 * u * u - _LOG_ROOT_2PI - logs)
-        by_sigma = -(by_u * u).sum(1, keepdims=True) / sigma
+        by_sigma = -(by_u * u).sum(1, keepdims=True) / sigma * (variance > _SUREST)
         by_k = (-by_u / sigma) @ posterior.weights.T - (by_sigma / sigma) * (root @ posterior.inverse_root)
         return posterior.kernel.pull(at, posterior.places, by_k)
 

@@ -28,8 +28,8 @@ class LocalSearch:
 
     Moves along the gradient alternate with the best of single changes: every other choice of a categorical, the
     values next to that of an integer or a step (Ru et al., Bayesian Optimisation over Multiple Continuous and
-    Categorical Inputs, ICML 2020; Daulton et al., Bayesian Optimization over Discrete and Mixed Spaces via Probabilistic
-    Reparameterization, NeurIPS 2022).
+    Categorical Inputs, ICML 2020; Daulton et al., Bayesian Optimization over Discrete and Mixed Spaces via
+    Probabilistic Reparameterization, NeurIPS 2022).
 
     Args:
         features: of the space.
