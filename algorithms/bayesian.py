@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,19 +10,33 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from algorithms.candidates import Candidates
+from algorithms.feasibility import (
+    Feasibility,
+    Limit,
+    leading,
+    outcome_limit,
+    slacks_of,
+    validity_limit,
+    with_violations,
+)
 from algorithms.features import Features
-from algorithms.gaussian_process import Posterior, fit, one_thread, some
+from algorithms.gaussian_process import Posterior, one_thread, some
 from algorithms.history import HistoryAlgorithm
 from algorithms.improvement import climb, descend
+from algorithms.local_search import LocalSearch
 from algorithms.options import whole
 from algorithms.sobol import SobolSequence, sobol_points
-from algorithms.surrogate import Surrogate, surrogates
+from algorithms.surrogate import surrogates
 from hpo_steer.errors import ConfigError
+from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from algorithms.kernel import Array
+    from hpo_steer.algorithm import Observation
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
@@ -32,6 +47,27 @@ _BOLD = 4  # one point in so many is where a model expects the best value, howev
 _STARTS = 4
 _WIDTHS = (0.003, 0.02, 0.08, 0.25)
 """How far candidates around the best points lie from them, in units of the cube."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an ask knows.
+
+    Attributes:
+        params: of n points with values.
+        features: theirs, ``n x f``.
+        outcomes: of the objective, to be minimised, ``n``.
+        noise: their variances, NaN where unknown; None: all are.
+        slacks: how far inside each outcome constraint they are, ``n x c``.
+        slack_noises: as `noise`, for each constraint.
+    """
+
+    params: list[Params]
+    features: Array
+    outcomes: Array
+    noise: Array | None
+    slacks: Array
+    slack_noises: list[Array | None]
 
 
 class Bayesian(HistoryAlgorithm):
@@ -72,6 +108,7 @@ class Bayesian(HistoryAlgorithm):
         *,
         initial_points: int | None = None,
         candidates: int = 1024,
+        outcome_constraints: Sequence[str | OutcomeConstraint] = (),
     ) -> None:
         super().__init__(space, objectives, seed)
         if len(self.objectives) != 1:
@@ -87,6 +124,7 @@ class Bayesian(HistoryAlgorithm):
         self._sequence = SobolSequence(len(space), seed)
         self._place = 0
         self._features = Features(space)
+        self._constraints = parse_outcome_constraints(outcome_constraints)
 
     def reset(self) -> None:
         """Forgets everything but the configuration."""
@@ -108,76 +146,116 @@ class Bayesian(HistoryAlgorithm):
     # ---------------------------------------------------------------- a batch
 
     def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
-        params, models = self._models()
+        known = self._known()
+        models = surrogates(known.features, known.outcomes, known.noise)
+        limits = self._limits(known)
         rng = self.rng()
         posteriors = [model.posterior() for model in models]
-        mean, _ = posteriors[0].moments(models[0].features)
-        leaders = np.argsort(mean[:, 0], kind="stable")[:_INCUMBENTS]
-        pool = self._pool([params[i] for i in leaders.tolist()[:8]], rng)
+        mean = posteriors[0].moments(known.features)[0][:, 0]
+        leaders, kept = leading(mean, known.slacks, limits, known.features, _INCUMBENTS)
+        pool = self._pool([known.params[i] for i in leaders.tolist()[:8]], rng)
         if not pool:
             return []
         pending = self._features.of([self.points[i] for i in self.pending] + more_pending)
-        places = np.vstack([models[0].features[leaders], pending])
+        places = np.vstack([known.features[leaders], pending])
         normals = _normals(len(places) + n, rng)
-        features, feasibility = self._features.of(pool), self._feasibility(models[0].features)
+        features = self._features.of(pool)
+        feasibility = None
+        more_normals = [_normals(len(places) + n, rng) for _ in limits]
+        if limits:
+            held = np.concatenate([kept, np.zeros(len(pending), dtype=bool)])
+            first = [numbers[: len(places)] for numbers in more_normals]
+            feasibility = Feasibility(limits, features, places, held, first)
         batch = [
             Candidates(pool, features, model.posterior(), places, normals[: len(places)], feasibility)
             for model in models
         ]
-        return self._choose(batch, posteriors, normals[len(places) :])
+        rest = np.stack([numbers[len(places) :] for numbers in [normals, *more_normals]], axis=1)
+        return self._choose(batch, posteriors, rest)
 
-    def _models(self) -> tuple[list[Params], list[Surrogate]]:
-        """The points that the models learn from, and the models, the best first."""
+    def _known(self) -> Known:
+        """What the models learn from: all points with values, or enough of very many."""
         goal = self.objectives[0]
         done = self.completed()
         raw = goal.sign * np.array([float((o.values or {})[goal.name]) for _, o in done])
-        kept = some(raw, _KEPT)
-        done, raw = [done[i] for i in kept.tolist()], raw[kept]
-        sems = [o.sem.get(goal.name) if o.sem else None for _, o in done]
-        known = None if any(sem is None for sem in sems) else np.array(sems, dtype=np.float64) ** 2
-        params = [each for each, _ in done]
-        return params, surrogates(self._features.of(params), raw, known)
+        observations = [observation for _, observation in done]
+        slacks = slacks_of(self._constraints, observations)
+        chosen = some(with_violations(raw, slacks), _KEPT)
+        params = [done[i][0] for i in chosen.tolist()]
+        kept = [observations[i] for i in chosen.tolist()]
+        return Known(
+            params,
+            self._features.of(params),
+            raw[chosen],
+            variances(kept, goal.name),
+            slacks[chosen],
+            [variances(kept, each.metric) for each in self._constraints],
+        )
+
+    def _limits(self, known: Known) -> list[Limit]:
+        """The outcome constraints, and where points are invalid if some were."""
+        limits = [
+            outcome_limit(known.features, slacks, noise)
+            for slacks, noise in zip(known.slacks.T, known.slack_noises, strict=True)
+        ]
+        invalid = [params for params, failure in self.failed() if failure.kind == "invalid"]
+        if invalid:
+            limits.append(validity_limit(known.features, self._features.of(invalid[-_KEPT:])))
+        return limits
 
     def _choose(self, batch: list[Candidates], means: list[Posterior], normals: Array) -> list[Params]:
-        """Takes a point for each row of `normals` (``n x s``), from one model after the other."""
+        """Takes a point for each row of `normals` (``n x q x s``), from one model after the other.
+
+        Args:
+            batch: the candidates under each model.
+            means: the models without scenarios.
+            normals: for each point those of the objective, and then those of each limit.
+        """
         found: list[Params] = []
         bold = min(len(means), len(normals) // _BOLD)
+        feasibility = batch[0].feasibility
         for i, z in enumerate(normals):
             params = self._lowest(batch[i], means[i]) if i < bold else None
             params = params or self._most_promising(batch[i % len(batch)])
             if params is None:
                 break
             at = self._features.of([params])
+            held = None if feasibility is None else feasibility.take(at, z[1:])
             for candidates in batch:
-                candidates.take(at, z)
+                candidates.take(at, z[0], held)
             found.append(params)
         return found
 
     def _lowest(self, candidates: Candidates, posterior: Posterior) -> Params | None:
         """Where a model expects the lowest value, claimed; None if that is no new point."""
-        values = posterior.moments(candidates.features)[0][:, 0]
-        values = np.where(candidates.hopeless, np.inf, values)
-        starts = np.argsort(values, kind="stable")[:_STARTS].tolist()
-        origins = [candidates.pool[i] for i in starts]
-        ends = descend(posterior, candidates.features[starts], self._features.free(origins), steps=60)
-        options = [self._features.point(end, origin) for end, origin in zip(ends, origins, strict=True)]
-        reached = posterior.moments(self._features.of(options))[0][:, 0]
-        ranked: list[int] = np.argsort(reached, kind="stable").tolist()
+
+        def score(at: Array) -> Array:
+            values = -posterior.moments(at)[0][:, 0]
+            return values if feasibility is None else values + feasibility.encouraged(at)
+
+        def polish(at: Array, free: NDArray[np.bool_]) -> Array:
+            return descend(posterior, at, free, 60, feasibility)
+
+        feasibility = candidates.feasibility
+        values = score(candidates.features)
+        starts = np.argsort(-values, kind="stable")[:_STARTS].tolist()
+        options, reached = LocalSearch(self._features, score, polish).run(
+            [candidates.pool[i] for i in starts]
+        )
+        ranked: list[int] = np.argsort(-reached, kind="stable").tolist()
         for i in ranked:
-            params = options[i]
-            if reached[i] <= values[starts[0]] and self.claim(params):
-                return params
+            if reached[i] >= values[starts[0]] and self.claim(options[i]):
+                return options[i]
         return None
 
     def _most_promising(self, candidates: Candidates) -> Params | None:
         """Where a model expects the most improvement, claimed; None if every candidate is spent."""
-        starts = candidates.leaders(_STARTS)
-        origins = [candidates.pool[i] for i in starts]
-        free = self._features.free(origins)
-        ends = climb(candidates.posterior, candidates.best, candidates.features[starts], free, steps=25)
-        refined = [self._features.point(end, origin) for end, origin in zip(ends, origins, strict=True)]
-        options = [params for params in refined if self.is_new(params)] + origins
-        values = candidates.score(self._features.of(options))
+
+        def polish(at: Array, free: NDArray[np.bool_]) -> Array:
+            return climb(candidates.posterior, candidates.best, at, free, 25, candidates.feasibility)
+
+        origins = [candidates.pool[i] for i in candidates.leaders(_STARTS)]
+        options, values = LocalSearch(self._features, candidates.score, polish).run(origins)
         ranked: list[int] = np.argsort(-values, kind="stable").tolist()
         for params in [options[i] for i in ranked]:
             if self.claim(params):
@@ -186,15 +264,6 @@ class Bayesian(HistoryAlgorithm):
             if self.claim(candidates.pool[i]):
                 return candidates.pool[i]
         return None
-
-    def _feasibility(self, succeeded: Array) -> Posterior | None:
-        """A model of where points fail as `invalid` (1) or succeed (-1); None if none ever failed so."""
-        invalid = [params for params, failure in self.failed() if failure.kind == "invalid"]
-        if not invalid:
-            return None
-        at = np.vstack([succeeded, self._features.of(invalid[-_KEPT:])])
-        labels = np.repeat([-1.0, 1.0], [len(succeeded), len(at) - len(succeeded)])
-        return Posterior(fit(at, labels), at, labels)
 
     def _pool(self, leaders: list[Params], rng: np.random.Generator) -> list[Params]:
         """New points to choose from: all over the cube, and around the best."""
@@ -218,3 +287,11 @@ def _normals(count: int, rng: np.random.Generator) -> Array:
     uniform = qmc.Sobol(min(count, qmc.Sobol.MAXDIM), rng=rng).random(_SCENARIOS).T
     normals: Array = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
     return normals
+
+
+def variances(observations: Sequence[Observation], metric: str) -> Array | None:
+    """The squared standard errors of a metric, NaN where they are unknown; None if all are."""
+    sems = [(o.sem or {}).get(metric) for o in observations]
+    if all(sem is None for sem in sems):
+        return None
+    return np.array([np.nan if sem is None else sem**2 for sem in sems], dtype=np.float64)

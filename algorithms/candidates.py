@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import log_ndtr
 
 from algorithms.improvement import log_nei, log_nei_of
+from algorithms.outlook import Outlook
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from algorithms.feasibility import Feasibility
     from algorithms.gaussian_process import Posterior
     from algorithms.kernel import Array
     from hpo_steer.space import Params
 
-_HOPELESS = -1.6  # the logarithm of a one in five chance of success
-
 
 class Candidates:
     """Places to choose from, with their expected improvement under one model, kept up to date as points are taken.
+
+    In a scenario without a feasible place, the improvement is counted from the worst value known: until something
+    is feasible, the chance decides and the expected value has a say.
 
     Args:
         pool: the points, m of them.
@@ -28,11 +30,11 @@ class Candidates:
         posterior: the model given the outcomes; scenarios are imagined on it from here on.
         places: incumbents and pending points, ``p x f``.
         normals: ``p x s`` standard normal numbers for the scenarios.
-        feasibility: a model of where points are invalid; None: nowhere.
+        feasibility: of the candidates, shared by all models of a batch; None: all are feasible.
 
     Attributes:
-        best: the lowest value in each scenario, ``s`` numbers.
-        hopeless: which candidates are probably invalid, ``m`` booleans.
+        best: the lowest value of a feasible place in each scenario, ``s`` numbers.
+        feasibility: as given.
     """
 
     def __init__(
@@ -42,43 +44,46 @@ class Candidates:
         posterior: Posterior,
         places: Array,
         normals: Array,
-        feasibility: Posterior | None,
+        feasibility: Feasibility | None,
     ) -> None:
-        self.pool, self.features, self.posterior = pool, features, posterior
+        self.pool, self.features, self.posterior, self.feasibility = pool, features, posterior, feasibility
+        worst = float(posterior.residuals.max()) + posterior.prior_mean
         imagined = posterior.sample(places, normals)
         posterior.imagine(places, imagined)
-        self.best: Array = imagined.min(0)
-        self._feasibility = feasibility
-        self._log_chance = self._log_success(features)
-        self.hopeless: NDArray[np.bool_] = self._log_chance < _HOPELESS
-        self._explained = posterior.explained(features)
-        self._mean, self._variance = posterior.moments(features)
+        counted = imagined if feasibility is None else np.where(feasibility.held, imagined, np.inf)
+        self.best: Array = counted.min(0)
+        self.best = np.where(np.isfinite(self.best), self.best, np.maximum(worst, imagined.max(0)))
+        self._outlook = Outlook(posterior, features)
+
+    @property
+    def hopeless(self) -> NDArray[np.bool_]:
+        """Which candidates are improbable to be feasible, ``m`` booleans."""
+        return np.zeros(len(self.pool), dtype=bool) if self.feasibility is None else self.feasibility.hopeless
 
     def leaders(self, count: int) -> list[int]:
         """The candidates of the highest expected improvement, best first."""
-        scores = log_nei_of(self._mean, self._variance, self.best) + self._log_chance
+        logs = None if self.feasibility is None else self.feasibility.logs
+        scores = log_nei_of(self._outlook.mean, self._outlook.variance, self.best, logs)
+        if self.feasibility is not None and logs is not None:
+            scores += self.feasibility.discouraged(logs)
         return [int(i) for i in np.argsort(-scores, kind="stable")[:count]]
 
     def score(self, at: Array) -> Array:
-        """The log of improvement times chance of success at ``m x f`` places."""
-        return log_nei(self.posterior, self.best, at) + self._log_success(at)
-
-    def _log_success(self, at: Array) -> Array:
-        if self._feasibility is None:
-            return np.zeros(len(at))
-        mean, variance = self._feasibility.moments(at)
-        chance: Array = log_ndtr(-mean[:, 0] / np.sqrt(variance))
-        # Late in a batch all improvements are tiny, and hopeless places would win by their improvement alone.
-        return np.where(chance < _HOPELESS, chance - 1e6, chance)
-
-    def take(self, at: Array, normals: Array) -> None:
-        """Imagines a value of one more pending point (``1 x f``) in each scenario."""
+        """The log of the expected improvement at ``m x f`` places."""
+        if self.feasibility is None:
+            return log_nei(self.posterior, self.best, at)
+        logs = self.feasibility.log_chances(at)
         mean, variance = self.posterior.moments(at)
-        value = mean + np.sqrt(variance)[:, None] * normals
-        known = self.posterior.explained(at)
-        shared = self.posterior.kernel(self.features, at) - self._explained @ known.T
-        self._mean += shared / variance * (value - mean)
-        self._variance = np.maximum(self._variance - shared[:, 0] ** 2 / variance, 1e-12)
-        self._explained = np.hstack([self._explained, shared / np.sqrt(variance)])
-        self.posterior.imagine(at, value)
-        self.best = np.minimum(self.best, value[0])
+        return log_nei_of(mean, variance, self.best, logs) + self.feasibility.discouraged(logs)
+
+    def take(self, at: Array, normals: Array, held: NDArray[np.bool_] | None = None) -> None:
+        """Imagines a value of one more pending point (``1 x f``) in each scenario.
+
+        Args:
+            at: the point.
+            normals: ``s`` standard normal numbers.
+            held: in which scenarios it is feasible; None: in all.
+        """
+        value = self._outlook.take(at, normals)
+        lower = np.minimum(self.best, value)
+        self.best = lower if held is None else np.where(held, lower, self.best)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from algorithms.local_search import steps
 from hpo_steer.parameters import Categorical
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Features:
             self._columns.append(slice(width, width + size))
             width += size
         self.width = width
+        self._middle = {p.name: p.decode(0.5) for p in space}
         self._movable = [
             not isinstance(p, Categorical)
             and (p.count is None or p.count > _RELAXED)
@@ -69,6 +71,23 @@ class Features:
             if movable:
                 free[:, columns.start] = [p.name in params for params in points]
         return free
+
+    def neighbours(self, params: Params) -> list[Params]:
+        """Points that differ in one parameter that no gradient may move, by a step or in the choice.
+
+        What that switches on has the value in the middle of its range; constraints are kept.
+        """
+        found = []
+        for movable, p in zip(self._movable, self.space, strict=True):
+            if movable or p.name not in params:
+                continue
+            for value in steps(p, params[p.name]):
+                near = params | {p.name: value}
+                if self.space.conditional:
+                    near = self.space.without_inactive(self._middle | near)
+                if self.space.broken(near) is None:
+                    found.append(near)
+        return found
 
     def point(self, features: Array, origin: Params) -> Params:
         """The point that a place stands for, with what cannot move taken from `origin`."""

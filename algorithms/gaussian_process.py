@@ -103,7 +103,7 @@ def fit(
     Args:
         features: ``n x f``, in the unit cube.
         outcomes: ``n``, standardized, to be minimised.
-        noise: ``n`` variances where they are known.
+        noise: ``n`` variances where they are known, NaN where they are to be learnt; then the scale is 1.
         assumptions: default: none of them.
         starts: from how many places the search begins, 1 or 2.
     """
@@ -116,7 +116,7 @@ def fit(
         found = [density.climb(start) for start in density.starts[:starts]]
         best = min(found, key=lambda each: each[0])[1]
     trial = density.at(best)
-    spread = np.full(n, trial.noise) if noise is None else noise / trial.scale**2
+    spread = np.full(n, trial.noise) if noise is None else np.where(np.isnan(noise), trial.noise, noise)
     return Hyperparameters(density.kernel(best), trial.mean, spread, trial.scale, trial.foresight)
 
 
@@ -158,7 +158,8 @@ class _Density:
     Args:
         x: features, ``n x f``.
         y: outcomes, ``n``.
-        noise: known variances, ``n``; then the scale is 1 and the noise is no variable.
+        noise: known variances, ``n``, NaN where they are not; then the scale is 1. If all are known, the noise is
+            no variable.
         assumptions: of the model.
     """
 
@@ -168,7 +169,9 @@ class _Density:
         self._scales = 1 if assumptions.even else f
         self._length = assumptions.length(f)
         levels = [math.log(0.2)] * 2 if assumptions.noisy else [-7.0, -4.5]
-        free = [1.0] * (noise is None)
+        self._learnt: NDArray[np.bool_] = np.ones(len(y), dtype=bool) if noise is None else np.isnan(noise)
+        self._given = np.zeros(len(y)) if noise is None else np.where(self._learnt, 0.0, noise)
+        free = [1.0] * bool(self._learnt.any())
         self.starts = [
             np.array([*[self._length + shift] * self._scales, *[level * one for one in free]])
             for shift, level in zip((0.35, -0.35), levels, strict=True)
@@ -195,9 +198,9 @@ class _Density:
         """What a place is worth."""
         y, n, known = self._y, len(self._y), self._noise
         kernel = self.kernel(t)
-        ratio = math.exp(t[-1]) if known is None else 0.0
+        ratio = math.exp(t[-1]) if len(t) > self._scales else 0.0
         covariance = kernel(self._x, self._x)
-        covariance.flat[:: n + 1] += _LEAST_NOISE + (ratio if known is None else known)
+        covariance.flat[:: n + 1] += _LEAST_NOISE + self._given + ratio * self._learnt
         root, failed = lapack.dpotrf(covariance, lower=1, clean=0)
         if failed:
             return _Trial(1e10, np.zeros_like(t))
@@ -217,8 +220,8 @@ class _Density:
         penalty, gradient = self._prior(t)
         stretched = kernel.stretch(self._x, pull)
         gradient[: self._scales] += stretched if self._scales > 1 else stretched.sum()
-        if known is None:
-            gradient[-1] += ratio * float(pull.trace())
+        if len(t) > self._scales:
+            gradient[-1] += ratio * float(pull.diagonal()[self._learnt].sum())
         alone = variance / inverse.diagonal()
         foresight = -0.5 * float(
             ((weights / inverse.diagonal()) ** 2 / alone + np.log(alone) + _LOG_2PI).mean()
@@ -232,7 +235,7 @@ class _Density:
         away = (t[: self._scales] - self._length) / _LENGTH_SPREAD
         penalty = 0.5 * float(away @ away)
         gradient[: self._scales] = away / _LENGTH_SPREAD
-        if self._noise is None:
+        if len(t) > self._scales:
             centre, spread = self._assumed.noise
             apart = (t[-1] - centre) / spread
             penalty += 0.5 * float(apart**2)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from algorithms.feasibility import Feasibility
     from algorithms.gaussian_process import Posterior
     from algorithms.kernel import Array
 
@@ -37,7 +38,7 @@ def log_improvement(u: Array) -> Array:
     return log_h
 
 
-def log_nei(posterior: Posterior, best: Array, at: Array) -> Array:
+def log_nei(posterior: Posterior, best: Array, at: Array, feasibility: Feasibility | None = None) -> Array:
     """Log of the noisy expected improvement at ``m x f`` places: ``m`` numbers.
 
     The expectation over the function's values at the incumbents and at pending points is taken over `s`
@@ -48,19 +49,23 @@ def log_nei(posterior: Posterior, best: Array, at: Array) -> Array:
         posterior: with the scenarios imagined.
         best: the lowest value in each scenario, ``s`` numbers.
         at: places.
+        feasibility: weighs the improvement in each scenario.
     """
     mean, variance = posterior.moments(at)
-    return log_nei_of(mean, variance, best)
+    return log_nei_of(mean, variance, best, None if feasibility is None else feasibility.log_chances(at))
 
 
-def log_nei_of(mean: Array, variance: Array, best: Array) -> Array:
-    """As `log_nei`, from means ``m x s`` and variances ``m``."""
+def log_nei_of(mean: Array, variance: Array, best: Array, log_chances: Array | None = None) -> Array:
+    """As `log_nei`, from means ``m x s``, variances ``m`` and logarithms of chances to be feasible ``m x s``."""
     sigma = np.sqrt(variance)[:, None]
-    value: Array = _log_mean(log_improvement((best - mean) / sigma))[0] + np.log(sigma[:, 0])
+    log_h = log_improvement((best - mean) / sigma)
+    value: Array = _log_mean(log_h if log_chances is None else log_h + log_chances)[0] + np.log(sigma[:, 0])
     return value
 
 
-def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, Array]:
+def log_nei_slope(
+    posterior: Posterior, best: Array, at: Array, feasibility: Feasibility | None = None
+) -> tuple[Array, Array]:
     """`log_nei` and its gradient, ``m`` and ``m x f`` numbers."""
     kernel = posterior.kernel
     k = kernel(at, posterior.places)
@@ -69,14 +74,15 @@ def log_nei_slope(posterior: Posterior, best: Array, at: Array) -> tuple[Array, 
     mean = posterior.prior_mean + k @ posterior.weights
     u = (best - mean) / sigma
     log_h = log_improvement(u)
-    value, share = _log_mean(log_h)
+    logs, pull = (0.0, None) if feasibility is None else feasibility.slope(at)
+    value, share = _log_mean(log_h + logs)
     value += np.log(sigma[:, 0])
     # With log h = log(phi + u Phi): its derivative by the mean is -Phi/(h sigma), by sigma phi/(h sigma).
     by_mean = -share * np.exp(log_ndtr(u) - log_h) / sigma
     by_sigma = (share * np.exp(-0.5 * u * u - _LOG_ROOT_2PI - log_h)).sum(1, keepdims=True) / sigma
     by_k = by_mean @ posterior.weights.T - (by_sigma / sigma) * (root @ posterior.inverse_root)
     gradient = kernel.pull(at, posterior.places, by_k)
-    return value, gradient
+    return value, gradient if pull is None else gradient + pull(share)
 
 
 def _log_mean(logs: Array) -> tuple[Array, Array]:
@@ -87,7 +93,14 @@ def _log_mean(logs: Array) -> tuple[Array, Array]:
     return (top + np.log(total / logs.shape[1]))[:, 0], parts / total
 
 
-def climb(posterior: Posterior, best: Array, starts: Array, free: NDArray[np.bool_], steps: int) -> Array:
+def climb(
+    posterior: Posterior,
+    best: Array,
+    starts: Array,
+    free: NDArray[np.bool_],
+    steps: int,
+    feasibility: Feasibility | None = None,
+) -> Array:
     """Ascends `log_nei` from several starts at once, within the unit cube, by L-BFGS-B.
 
     Args:
@@ -96,27 +109,38 @@ def climb(posterior: Posterior, best: Array, starts: Array, free: NDArray[np.boo
         starts: ``m x f`` places.
         free: which features of each start may move, ``m x f`` booleans.
         steps: iterations at most.
+        feasibility: weighs the improvement.
 
     Returns:
         ``m x f`` places.
     """
 
     def value(at: Array) -> tuple[float, Array]:
-        found, gradient = log_nei_slope(posterior, best, at)
+        found, gradient = log_nei_slope(posterior, best, at, feasibility)
         return -float(found.sum()), -gradient
 
     return minimized(value, starts, free, {"maxiter": steps, "maxfun": 2 * steps})
 
 
-def descend(posterior: Posterior, starts: Array, free: NDArray[np.bool_], steps: int) -> Array:
-    """Descends the mean from several starts at once; arguments and result as of `climb`."""
+def descend(
+    posterior: Posterior,
+    starts: Array,
+    free: NDArray[np.bool_],
+    steps: int,
+    feasibility: Feasibility | None = None,
+) -> Array:
+    """Descends the mean, less the logarithm of the chance, from several starts at once; otherwise as `climb`."""
     kernel, weights = posterior.kernel, posterior.weights[:, 0]
 
     def value(at: Array) -> tuple[float, Array]:
         k = kernel(at, posterior.places)
-        return float((k @ weights).sum()), kernel.pull(
-            at, posterior.places, np.broadcast_to(weights, k.shape)
-        )
+        found = float((k @ weights).sum())
+        gradient = kernel.pull(at, posterior.places, np.broadcast_to(weights, k.shape))
+        if feasibility is None:
+            return found, gradient
+        logs, pull = feasibility.slope(at)
+        mean, share = _log_mean(logs)
+        return found - float(mean.sum()), gradient - pull(share)
 
     return minimized(value, starts, free, {"maxiter": steps, "ftol": 1e-14, "gtol": 1e-9})
 

@@ -140,6 +140,38 @@ def _placed(model: Surrogate, unit: Warp) -> Surrogate:
     return replace(model, warp=replace(model.warp, low=unit.low, span=unit.span))
 
 
+def bounded(features: Array, raw: Array, noise: Array | None = None) -> tuple[Surrogate, float]:
+    """The model that explains a constrained outcome best, and where its bound, 0, lies on the model's scale.
+
+    Beside the outcomes as they are, a scale is tried that is finest around the bound: their bilogarithm (Eriksson and
+    Poloczek, Scalable Constrained Bayesian Optimization, AISTATS 2021).
+
+    Args:
+        features: ``n x f``, in the unit cube.
+        raw: ``n`` outcomes, which are to be 0 or less, finite.
+        noise: ``n`` variances where they are known; then the outcomes are taken as they are.
+    """
+    unit = float(np.median(np.abs(raw))) or float(np.abs(raw).max()) or 1.0
+    low, high = np.quantile(raw, [0.25, 0.75])
+    reach = _TAIL * (high - low) or unit
+    y = np.clip(raw, min(low - reach, -unit), max(high + reach, unit)) / unit
+    if np.ptp(y) <= 0.0:
+        return _model(features, _Scale.of(np.zeros_like(y)), None, KINDS[0]), -float(np.sign(y[0]))
+    plain = _Scale.of(y)
+    scales = [(plain, -float(y.mean()) / float(y.std()))]
+    known = None
+    if noise is None:
+        bent = np.sign(y) * np.log1p(np.abs(y))
+        slope = -float(np.log1p(np.abs(y)).mean())
+        scales.append((_Scale.of(bent, slope), -float(bent.mean()) / float(bent.std())))
+    else:
+        known = np.maximum(noise / (unit * float(y.std())) ** 2, 1e-6)
+    models = [(_model(features, scale, known, KINDS[0]), scale, bound) for scale, bound in scales]
+    best, scale, bound = max(models, key=lambda each: each[0].evidence)
+    others = [_model(features, scale, known, kind) for kind in KINDS[1:] if known is None or not kind.noisy]
+    return max([best, *others], key=lambda each: each.evidence), bound
+
+
 def _best(models: list[Surrogate]) -> list[Surrogate]:
     ranked = sorted(models, key=lambda each: -each.evidence)
     return [each for each in ranked if each.evidence > ranked[0].evidence - _DOUBT][:MOST]
