@@ -201,10 +201,9 @@ class AlgorithmContract(ABC):
         search.restore(history)
         first = self.checked_ask(search, self.batch, self.batch)
         other.tell(values)
-        later = [
-            Point(2 * self.batch + i, p.params) for i, p in enumerate(other.ask(2)) if isinstance(p, Point)
-        ]
-        later = [p for p in later if p.params not in [q.params for q in first]]
+        others = [p.params for p in as_points(other.ask(2), self.batch)]
+        others = [params for params in others if params not in [p.params for p in first]]
+        later = [Point(2 * self.batch + i, params) for i, params in enumerate(others)]
         stood_in: list[Step] = [Asked(2, later, given=True), Told(self.results(space, first[:2] + later))]
         search.restore(stood_in)
         total = 2 * self.batch + len(later)
