@@ -10,7 +10,7 @@ import pytest
 
 from algorithms.bayesian import Bayesian
 from algorithms.surrogate import surrogates
-from hpo_steer.algorithm import Asked, Observation, Point, Told
+from hpo_steer.algorithm import Asked, Observation, Point, Step, Told
 from hpo_steer.errors import ConfigError
 from hpo_steer.objectives import parse_objectives
 from hpo_steer.space import SearchSpace
@@ -73,7 +73,8 @@ def test_a_search_with_constraints_goes_on_after_a_restart() -> None:
     def new() -> Bayesian:
         return Bayesian(SQUARE, GOALS, 3, initial_points=6, outcome_constraints=["ms <= 20"])
 
-    search, history = new(), []
+    search = new()
+    history: list[Step] = []
     for _ in range(2):
         points = search.ask(6)
         told = [
