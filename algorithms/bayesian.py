@@ -84,10 +84,11 @@ class Bayesian(HistoryAlgorithm):
        and so on until the batch is full (sequential greedy: Wilson, Hutter and Deisenroth, Maximizing
        Acquisition Functions for Bayesian Optimization, NeurIPS 2018).
 
-    Unordered choices enter the model as one feature each. Candidates that break a constraint are dropped.
-    A failed point is not proposed again, and where points failed as `invalid` the improvement is weighed with
-    the chance of success that a further model learns from them. Of more than 800 outcomes the models see the best half,
-    and as many of the others.
+    Unordered choices enter the model as one feature each; single steps and other choices are tried beside the gradient.
+    Candidates that break a constraint of the space are dropped. The improvement is weighed with the chance to keep the
+    outcome constraints, which have models of their own, as has the chance that a point is `invalid` where some were
+    (`algorithms.feasibility`). A failed point is not proposed again. Of more than 800 outcomes the models see the best
+    half, and as many of the others.
 
     Args:
         space: where points come from.
@@ -95,9 +96,10 @@ class Bayesian(HistoryAlgorithm):
         seed: fixes the initial points and the scenarios.
         initial_points: before the model is used; default: ``max(2 d + 2, the first ask)`` in d dimensions.
         candidates: spread over the cube in every ask; half as many more around the best points.
+        outcome_constraints: on metrics that are told beside the objective, such as ``latency_ms <= 20``.
 
     Raises:
-        ConfigError: there are several objectives, or an option is out of range.
+        ConfigError: there are several objectives, an option is out of range, or a constraint cannot be read.
     """
 
     def __init__(
