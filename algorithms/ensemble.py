@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _BLOCK = 1_500_000
 """So many numbers an array may have, about."""
 _LEAST = 1e-300
+_CAUTION = 100.0
+"""One hundredth of the variance being noise halves what doubt counts."""
 _HOPELESS = -1.6  # the logarithm of a one in five chance of success
 
 
@@ -48,6 +50,9 @@ class Acquisition(Protocol):
 
 class Ensemble:
     """One model of each objective and of each constrained metric, with points taken one by one.
+
+    Where values are noisy, models stay unsure even of points that they have seen, and would look at these again and
+    again: what is gained by doubt alone counts the less, the more of an objective's variance is noise.
 
     A point counts in a scenario if no imagined metric there breaks its bound. In scenarios in which no point counts so
     far, a point that does is worth as much as a box from the reference point to the best values.
@@ -76,6 +81,7 @@ class Ensemble:
         self.pool = np.arange(len(pool))
         self._features = pool
         objectives, constraints = models
+        self._daring = [1.0 / (1.0 + _CAUTION * model.noise) for model in objectives]
         every = [
             Imagined(model, places, z, pool)
             for model, z in zip([*objectives, *constraints], normals, strict=True)
@@ -160,7 +166,9 @@ class Ensemble:
         """The logarithm of the gain times the chance to keep the bounds, and its gradient: ``n`` and ``n x f``."""
         outlooks = [Outlook(each.posterior, at) for each in self.objectives + self.constraints]
         goals, bounds = outlooks[: len(self.objectives)], outlooks[len(self.objectives) :]
-        gain, slopes = wanted.gain_and_slopes([o.mean for o in goals], [o.deviation for o in goals])
+        gain, slopes = wanted.gain_and_slopes(
+            [o.mean for o in goals], self._dared([o.deviation for o in goals])
+        )
         tails = [
             improvement((limit - o.mean) / o.deviation[:, None])
             for limit, o in zip(self._limits, bounds, strict=True)
@@ -169,8 +177,9 @@ class Ensemble:
         total = np.maximum((gain * chance).mean(1), _LEAST)
         share = chance / total[:, None] / gain.shape[1]
         gradient = np.zeros_like(at)
-        for o, by_mean, by_deviation in zip(goals, slopes.by_mean, slopes.by_deviation, strict=True):
-            gradient += o.pull(share * by_mean, (share * by_deviation).sum(1))
+        by_deviations = self._dared([(share * each).sum(1) for each in slopes.by_deviation])
+        for o, by_mean, by_deviation in zip(goals, slopes.by_mean, by_deviations, strict=True):
+            gradient += o.pull(share * by_mean, by_deviation)
         for limit, o, (_, cdf, pdf) in zip(self._limits, bounds, tails, strict=True):
             by_mean = -gain * share * pdf / np.maximum(cdf, _LEAST) / o.deviation[:, None]
             gradient += o.pull(by_mean, (by_mean * (limit - o.mean)).sum(1) / o.deviation)
@@ -193,11 +202,15 @@ class Ensemble:
 
     def _worth(self, wanted: Acquisition, means: list[Array], deviations: list[Array]) -> Array:
         m = len(self.objectives)
-        total = wanted.gain(means[:m], deviations[:m])
+        total = wanted.gain(means[:m], self._dared(deviations[:m]))
         for limit, mean, deviation in zip(self._limits, means[m:], deviations[m:], strict=True):
             total = total * improvement((limit - mean) / deviation[:, None])[1]
         found: Array = np.log(np.maximum(total.mean(1), _LEAST))
         return found
+
+    def _dared(self, deviations: list[Array]) -> list[Array]:
+        """Numbers for each objective, times the share of its doubt that counts."""
+        return [share * each for share, each in zip(self._daring, deviations, strict=True)]
 
     def _within(self, found: list[Array], shape: tuple[int, ...]) -> Booleans:
         within = np.ones(shape, dtype=bool)

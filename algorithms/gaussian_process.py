@@ -267,6 +267,9 @@ class Posterior:
         hyperparameters: from `fit`.
         features: ``n x f``.
         outcomes: ``n``; all values from here on are in units of the fit's `scale`.
+
+    Attributes:
+        noise: the variance of the noise on an outcome, on average; that of the process is 1.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, features: Array, outcomes: Array) -> None:
@@ -275,6 +278,7 @@ class Posterior:
         self.places = features
         self.residuals = (outcomes / hyperparameters.scale - self.prior_mean)[:, None]
         gram = self.kernel(features, features)
+        self.noise = float(hyperparameters.noise.mean())
         self.inverse_root = _inverse_root(gram + np.diag(hyperparameters.noise), _LEAST_NOISE)
         self._weigh()
 
