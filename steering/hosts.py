@@ -92,7 +92,7 @@ class Opening:
 
     Attributes:
         model: whose it is.
-        spec: ``{name: …}`` or ``{class: …}`` with options.
+        spec: ``{name: …}``, ``{class: …}`` or ``{generator: …}``, with options.
         space: where points come from.
         objectives: what to optimise.
         seed: fixes every random choice.

@@ -270,7 +270,8 @@ class Experiment(Section):
         constraints: expressions over parameters that every point satisfies.
         objectives: metrics to minimise or maximise.
         models: the things tuned; one, called ``main``, if none are listed.
-        algorithm: a name, or ``{name: …, option: …}``, or ``{class: FILE.py:CLASS, option: …}``.
+        algorithm: a name, ``{name: …, option: …}``, ``{class: FILE.py:CLASS, option: …}`` or
+            ``{generator: MODULE:CLASS, option: …}``.
         steering: iterations and stop rules.
         evaluation: what a worker runs.
         broker: how workers are reached.
@@ -346,6 +347,6 @@ class Experiment(Section):
         return SearchSpace.from_dict(spec, self.constraints)
 
     def algorithm_of(self, model: Model | None = None) -> Mapping[str, Any]:
-        """The algorithm of a model as a mapping with ``name`` or ``class``, and its options."""
+        """The algorithm of a model as a mapping with ``name``, ``class`` or ``generator``, and its options."""
         spec = self.algorithm if model is None or model.algorithm is None else model.algorithm
         return {"name": spec} if isinstance(spec, str) else spec
