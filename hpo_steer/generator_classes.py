@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import random
 import sys
@@ -19,6 +20,7 @@ def is_of_xopt(generator: type[Any]) -> bool:
 
 def create(generator: type[Any], vocs: Any, options: Mapping[str, Any]) -> Any:
     """A generator for a VOCS; Xopt's take it by its name, and others may call it what they like."""
+    options = copy.deepcopy(dict(options))  # Xopt's take entries out of them
     if _fields(generator) is not None:
         return generator(vocs=vocs, **options)
     return generator(vocs, **options)

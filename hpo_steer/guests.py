@@ -230,9 +230,8 @@ def _where_from(exc: ImportError) -> str:
     """What to do about a package that is not installed."""
     import sys
 
-    if not isinstance(exc, ModuleNotFoundError) or not exc.name:
+    if not isinstance(exc, ModuleNotFoundError) or not exc.name or "." in exc.name:
         return ""
-    package = exc.name.partition(".")[0]
-    if package == "gest_api":
+    if exc.name == "gest_api":
         return '; pip install "hpo-steer[gest]"'
-    return f"; algorithms run with {sys.executable}: is {package} installed there?"
+    return f"; algorithms run with {sys.executable}: is {exc.name} installed there?"

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated
 
 
 class Generator(AlgorithmContract):
+    """With ``duplicates: forbid``, since the suite wants no point twice."""
+
     target: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
     order_independent = True
@@ -31,7 +33,7 @@ class Generator(AlgorithmContract):
 
     def create(self, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> SearchAlgorithm:
         module, _, name = self.target.partition(":")
-        cls = generator_algorithm(getattr(importlib.import_module(module), name), self.target)
+        cls = generator_algorithm(getattr(importlib.import_module(module), name), self.target, forbid=True)
         return build(cls, self.target, space, objectives, seed, self.options)
 
 
@@ -52,6 +54,10 @@ class TestNsga2(Generator):
     objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # botorch warns of constant and of wild values, of which the suite has both
 class TestExpectedImprovement(Generator):
     target = "xopt.generators.bayesian.expected_improvement:ExpectedImprovementGenerator"
     options: ClassVar[dict[str, Any]] = {
@@ -60,4 +66,4 @@ class TestExpectedImprovement(Generator):
     }
     spaces = ("floats",)
     rounds = 2
-    batch = 4
+    batch = 3
