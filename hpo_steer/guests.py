@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
-from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace
+from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace, nearest
 from hpo_steer.outcomes import parse_outcome_constraints, without_metrics
-from hpo_steer.registry import algorithm_class, build, entry, takes_outcome_constraints
+from hpo_steer.registry import (
+    FORMS,
+    algorithm_class,
+    algorithm_name,
+    build,
+    entry,
+    takes_outcome_constraints,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,11 +35,11 @@ class Guest:
     """One model's algorithm.
 
     Args:
-        spec: ``{name: …}`` or ``{class: FILE.py:CLASS}``, with the algorithm's options.
+        spec: ``{name: …}``, ``{class: FILE.py:CLASS}`` or ``{generator: MODULE:CLASS}``, with the algorithm's options.
         space: where points come from.
         objectives: what to optimise.
         seed: fixes every random choice.
-        folder: what a ``class`` is named relative to.
+        folder: what a ``class`` or a ``generator`` is named relative to.
         forbid: whether points proposed before are left out.
         outcome_constraints: over what trainings measure.
 
@@ -53,12 +60,17 @@ class Guest:
         forbid: bool = False,
         outcome_constraints: Sequence[str] = (),
     ) -> None:
-        options: dict[str, Any] = {k: v for k, v in spec.items() if k not in ("name", "class")}
+        options: dict[str, Any] = {k: v for k, v in spec.items() if k not in FORMS}
         self._space, self._forbid = space, forbid
-        of_a_file = "class" in spec
-        self.name = str(spec["class"] if of_a_file else spec["name"])
-        self._users = of_a_file or entry(self.name).plugin
-        cls = _user_class(self.name, folder) if of_a_file else algorithm_class(self.name)
+        self.name = algorithm_name(spec)
+        self._users = "class" in spec or ("name" in spec and entry(self.name).plugin)
+        cls: type[SearchAlgorithm]
+        if "class" in spec:
+            cls = _user_class(self.name, folder)
+        elif "generator" in spec:
+            cls = _generator(self.name, folder, forbid=forbid)
+        else:
+            cls = algorithm_class(self.name)
         self._outcomes = parse_outcome_constraints(outcome_constraints)
         self._goals = tuple(objective.name for objective in objectives)
         if self._outcomes and takes_outcome_constraints(cls):
@@ -205,26 +217,62 @@ class Guest:
 
 
 def _user_class(target: str, folder: Path) -> type[SearchAlgorithm]:
-    """Imports ``FILE.py:CLASS`` (or ``module:CLASS``) from a folder.
+    """Imports a class with ask and tell.
 
     Raises:
         ConfigError: no such file or class, or it has no ask and tell.
     """
-    import importlib
-    import sys
-
-    from hpo_steer.config.payload import check_payload, payload_file
-
-    check_payload(target, folder, "algorithm.class", "class")
-    file, module, name = payload_file(target, folder)
-    sys.path.insert(0, str(file.parent if file is not None and module == file.stem else folder))
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError as exc:
-        raise ConfigError("algorithm.class", f"{module} cannot be imported: {exc}") from exc
+    found = _imported(target, folder, "algorithm.class")
     if not isinstance(found, type) or not issubclass(found, SearchAlgorithm):
         raise ConfigError(
             "algorithm.class",
             f"{target} is no subclass of hpo_steer.SearchAlgorithm, with ask(n) and tell(observations)",
         )
     return found
+
+
+def _generator(target: str, folder: Path, *, forbid: bool) -> type[SearchAlgorithm]:
+    """Imports a class of the generator standard.
+
+    Raises:
+        ConfigError: no such file or class, or it has no suggest and ingest.
+    """
+    from hpo_steer.generators import generator_algorithm
+
+    found = _imported(target, folder, "algorithm.generator")
+    return generator_algorithm(found, target, forbid=forbid)
+
+
+def _imported(target: str, folder: Path, key: str) -> Any:
+    """What ``FILE.py:CLASS`` or ``module:CLASS`` names, looked for in a folder first.
+
+    Raises:
+        ConfigError: no such file, module or class.
+    """
+    import importlib
+    import sys
+
+    from hpo_steer.config.payload import check_payload, payload_file
+
+    check_payload(target, folder, key, "class")
+    file, module, name = payload_file(target, folder)
+    sys.path.insert(0, str(file.parent if file is not None and module == file.stem else folder))
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as exc:
+        raise ConfigError(key, f"{module} cannot be imported: {exc}{_where_from(exc)}") from exc
+    if not hasattr(loaded, name):
+        classes = [n for n, value in vars(loaded).items() if isinstance(value, type) and n[0] != "_"]
+        raise ConfigError(key, f'{module} has no class "{name}"; {nearest(name, classes)}')
+    return getattr(loaded, name)
+
+
+def _where_from(exc: ImportError) -> str:
+    """What to do about a package that is not installed."""
+    import sys
+
+    if not isinstance(exc, ModuleNotFoundError) or not exc.name or "." in exc.name:
+        return ""
+    if exc.name == "gest_api":
+        return '; pip install "hpo-steer[gest]"'
+    return f"; algorithms run with {sys.executable}: is {exc.name} installed there?"

@@ -70,7 +70,7 @@ class Host:
         self._replies.flush()
 
     def _open(self, request: dict[str, Any]) -> None:
-        if "class" not in request["algorithm"]:  # a host of users' classes leaves the name to their folders
+        if "name" in request["algorithm"]:  # a host of users' classes leaves the name to their folders
             pin("algorithms")
         self._guests[request["model"]] = Guest(
             request["algorithm"],

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from hpo_steer.algorithm import SearchAlgorithm
 
 
+FORMS = ("name", "class", "generator")
+"""Keys of which the ``algorithm`` of a config has one: it says which it is; all others are options."""
+
+
+def algorithm_name(spec: Mapping[str, Any]) -> str:
+    """What an ``algorithm`` of a config is called: its name, or its class."""
+    return next(str(spec[form]) for form in FORMS if form in spec)
+
+
 @dataclass(frozen=True)
 class AlgorithmEntry:
     """One algorithm in a registry.

@@ -82,6 +82,7 @@ def _space(config: LoadedConfig) -> str:
 
 
 def _algorithm(config: LoadedConfig) -> str:
+    from hpo_steer.registry import algorithm_name
     from steering.hosts import Opening
     from steering.replay import Hosts
 
@@ -97,7 +98,7 @@ def _algorithm(config: LoadedConfig) -> str:
             for number, model in kinds.values():
                 made_from = Opening.of(experiment, model, number, config.folder)
                 hosts.open(made_from)
-                names.append(str(made_from.spec.get("name") or made_from.spec.get("class")))
+                names.append(algorithm_name(made_from.spec))
         finally:
             hosts.close()
     return ", ".join(dict.fromkeys(names)) + ": can be created for this space"

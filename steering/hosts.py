@@ -29,6 +29,7 @@ from hpo_steer.jsonlines import (
     read_lines,
     read_reply,
 )
+from hpo_steer.registry import algorithm_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +95,7 @@ class Opening:
 
     Attributes:
         model: whose it is.
-        spec: ``{name: …}`` or ``{class: …}`` with options.
+        spec: ``{name: …}``, ``{class: …}`` or ``{generator: …}``, with options.
         space: where points come from.
         objectives: what to optimise.
         seed: fixes every random choice.
@@ -117,7 +118,7 @@ class Opening:
     @property
     def method(self) -> str:
         """The algorithm as the user named it."""
-        return str(self.spec.get("name") or self.spec.get("class"))
+        return algorithm_name(self.spec)
 
     @classmethod
     def of(cls, experiment: Experiment, model: Model, number: int, folder: Path) -> Opening:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from hpo_steer.limits import harmless
+from hpo_steer.registry import algorithm_name
 from steering.front import measure
 from steering.words import duration, number, plural
 
@@ -136,8 +137,7 @@ def best_text(session: Session) -> str:
 
 
 def _algorithm(session: Session) -> str:
-    spec = session.experiment.algorithm_of()
-    return str(spec.get("name") or spec.get("class"))
+    return algorithm_name(session.experiment.algorithm_of())
 
 
 def iteration_text(session: Session) -> str:

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hpo_steer.registry import algorithm_name
 from steering.attempts import STREAK
 from steering.words import duration, plural
 
@@ -170,8 +171,7 @@ class Watchdog:
         )
 
     def _algorithm(self, tuned: Tuned) -> str:
-        spec = self._loop.experiment.algorithm_of(tuned.model)
-        return str(spec.get("name") or spec.get("class"))
+        return algorithm_name(self._loop.experiment.algorithm_of(tuned.model))
 
     def _say_delayed(self, now: float) -> str:
         number, wait_s = self._loop.attempts.delayed(now)

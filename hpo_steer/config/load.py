@@ -91,7 +91,7 @@ def check_algorithms(experiment: Experiment) -> None:
     Raises:
         ConfigError: an unknown name, with the nearest valid one, or an option that belongs elsewhere.
     """
-    from hpo_steer.registry import entry
+    from hpo_steer.registry import FORMS, entry
 
     for model in {id(m.algorithm): m for m in experiment.models}.values():
         spec = experiment.algorithm_of(model)
@@ -100,14 +100,32 @@ def check_algorithms(experiment: Experiment) -> None:
                 "algorithm.outcome_constraints",
                 "is no option of an algorithm: put outcome_constraints at the top level, beside objectives",
             )
-        if ("name" in spec) == ("class" in spec):
-            raise ConfigError("algorithm", "needs a name, or class: FILE.py:CLASS")
+        if sum(form in spec for form in FORMS) != 1:
+            raise ConfigError("algorithm", _formless(spec))
+        for form in ("class", "generator"):
+            if form in spec and not re.fullmatch(r"[^:]+:[A-Za-z_]\w*", str(spec[form])):
+                raise ConfigError(
+                    f"algorithm.{form}", f"expected FILE.py:CLASS or module:CLASS, got {spec[form]!r}"
+                )
         name = spec.get("name")
         if name is not None:
             try:
                 entry(str(name))
             except UnknownAlgorithm as exc:
                 raise _Unnamed("algorithm", str(exc)) from None
+
+
+def _formless(spec: Mapping[str, Any]) -> str:
+    """What to say about an ``algorithm`` that has none of its leading keys, or several."""
+    from hpo_steer.registry import FORMS
+
+    text = "needs exactly one of name: NAME, class: FILE.py:CLASS and generator: MODULE:CLASS"
+    given = [form for form in FORMS if form in spec]
+    if given:
+        return f"{text}, and has {' and '.join(given)}"
+    hints = {key: nearest(str(key), FORMS) for key in spec}
+    close = next((key for key, hint in hints.items() if hint.startswith("did you mean")), None)
+    return text if close is None else f'{text}; "{close}": {hints[close]}'
 
 
 class _Unnamed(ConfigError):

@@ -275,7 +275,8 @@ class Experiment(Section):
         objectives: metrics to minimise or maximise.
         outcome_constraints: bounds on metrics that a point keeps to count as good.
         models: the things tuned; one, called ``main``, if none are listed.
-        algorithm: a name, or ``{name: …, option: …}``, or ``{class: FILE.py:CLASS, option: …}``.
+        algorithm: a name, ``{name: …, option: …}``, ``{class: FILE.py:CLASS, option: …}`` or
+            ``{generator: MODULE:CLASS, option: …}``.
         warm_start: what is known beforehand: runs, CSV files, points with or without values.
         steering: iterations and stop rules.
         evaluation: what a worker runs.
@@ -367,6 +368,6 @@ class Experiment(Section):
         return SearchSpace.from_dict(spec, self.constraints)
 
     def algorithm_of(self, model: Model | None = None) -> Mapping[str, Any]:
-        """The algorithm of a model as a mapping with ``name`` or ``class``, and its options."""
+        """The algorithm of a model as a mapping with ``name``, ``class`` or ``generator``, and its options."""
         spec = self.algorithm if model is None or model.algorithm is None else model.algorithm
         return {"name": spec} if isinstance(spec, str) else spec

@@ -25,7 +25,8 @@ def algorithms(as_json: AsJson = False) -> None:
         rows.append([str(algorithm["name"]), f"{algorithm['summary']}{missing}"])
     show_table(["algorithm", "what it does"], rows)
     say("")
-    say("in a config: algorithm: NAME, or {name: NAME, option: …}; one of your own: {class: FILE.py:CLASS}")
+    say("in a config: algorithm: NAME, or {name: NAME, option: …}; one of your own: {class: FILE.py:CLASS},")
+    say("or {generator: MODULE:CLASS} of the standard of Xopt, libEnsemble and Optimas")
 
 
 def installed(extra: str | None) -> bool:

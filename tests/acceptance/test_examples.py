@@ -40,7 +40,7 @@ def run_example(name: str, folder: Path) -> dict[str, Any]:
 
 
 def test_every_example_is_tested() -> None:
-    assert NAMES == ["command", "many_models", "own_algorithm"]
+    assert NAMES == ["command", "generator", "many_models", "own_algorithm"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,6 +62,13 @@ def test_command(tmp_path: Path) -> None:
 def test_own_algorithm(tmp_path: Path) -> None:
     answer = run_example("own_algorithm", tmp_path)
     assert answer["points"] == 100
+    assert answer["best"]["values"]["loss"] < answer["first_iteration_best"]
+
+
+def test_generator(tmp_path: Path) -> None:
+    pytest.importorskip("gest_api", reason='pip install -e ".[gest]"')
+    answer = run_example("generator", tmp_path)
+    assert answer["points"] == 80
     assert answer["best"]["values"]["loss"] < answer["first_iteration_best"]
 
 

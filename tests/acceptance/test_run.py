@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,6 +208,34 @@ def test_a_class_in_a_file_is_an_algorithm(tmp_path: Path) -> None:
     )
     project.steer()
     assert [round(p["params"]["x"], 6) for p in project.points()] == [round(0.05 * i, 6) for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "steering"),
+    [
+        (
+            "xopt.generators.sequential.neldermead:NelderMeadGenerator",
+            {"adaptive": False},
+            {"points_per_iteration": 1, "max_points": 12},
+        ),
+        (
+            "xopt.generators.bayesian.expected_improvement:ExpectedImprovementGenerator",
+            {"n_monte_carlo_samples": 16},
+            {"points_per_iteration": 4, "max_points": 12},
+        ),
+    ],
+)
+def test_a_generator_of_xopt_is_an_algorithm_that_goes_on_where_it_was(
+    tmp_path: Path, target: str, options: dict[str, Any], steering: dict[str, Any]
+) -> None:
+    pytest.importorskip("xopt", reason='pip install -e ".[dev]"')
+    project = Project(tmp_path, algorithm={"generator": target, **options}, steering=steering)
+    project.steer("--set", "steering.max_points=8")
+    project.steer()
+    assert [p["id"] for p in project.points()] == list(range(1, 13))
+    assert all(p["state"] == "done" for p in project.points())
+    out, _ = project.run("replay", "demo", "--json")
+    assert json.loads(out)["reproduced"]
 
 
 def test_two_workers_evaluate_side_by_side_and_a_killed_one_is_replaced(tmp_path: Path) -> None:
