@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Params = dict[str, Value]
 
 _TRIES = 100_000
+_KEPT = 20_000
 
 
 class SearchSpace:
@@ -184,9 +185,11 @@ class SearchSpace:
         """`n` points, uniform over the unit cube among those that satisfy the constraints.
 
         Raises:
-            ConfigError: the constraints leave (almost) nothing: no point in 100,000 tries.
+            ConfigError: the constraints leave (almost) nothing: no point in 100,000 tries. It names those that are
+                in each other's way.
         """
         points: list[Params] = []
+        missed: list[Params] = []
         misses = 0
         while len(points) < n:
             for row in rng.random((max(n - len(points), 16), len(self))).tolist():
@@ -198,8 +201,12 @@ class SearchSpace:
                         break
                 else:
                     misses += 1
+                    if len(missed) < _KEPT:
+                        missed.append(params)
             if misses >= _TRIES:
-                raise ConfigError("constraints", f"no point satisfies them all ({_TRIES:,} were tried)")
+                from hpo_steer.contradictions import contradiction
+
+                raise ConfigError("constraints", contradiction(self, missed))
         return points
 
     def cells(self, resolution: int | None = None) -> Iterator[Params]:

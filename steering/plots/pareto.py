@@ -176,7 +176,14 @@ def _staircase(
     axes.step(fx, fy, where=where, color=BLUE, linewidth=1.6, alpha=0.6, zorder=3)
     if len(front) > _NAMED:
         return
+    axes.autoscale_view()
+    to_axes = axes.transData + axes.transAxes.inverted()
+    named: list[tuple[float, float]] = []
     for p, x, y in zip(front, fx, fy, strict=True):
+        u, v = to_axes.transform((x, y))
+        if any(abs(u - a) < 0.05 and abs(v - b) < 0.045 for a, b in named):
+            continue  # its number would lie on another one
+        named.append((u, v))
         axes.annotate(
             str(p.id),
             (x, y),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -68,7 +70,60 @@ def test_no_text_crashes_the_parser(text: str) -> None:
         assert str(exc).startswith("constraints: ")  # noqa: PT017
 
 
-def test_contradictory_constraints_are_noticed_when_sampling() -> None:
-    space = SearchSpace.from_dict({"x": {"type": "float", "low": 0, "high": 1}}, ["x > 0.6", "x < 0.4"])
-    with pytest.raises(ConfigError, match="no point satisfies them all"):
+FLOATS: dict[str, Any] = {n: {"type": "float", "low": 0, "high": 10} for n in "xyz"}
+GRID: dict[str, Any] = {
+    "n": {"type": "int", "low": 1, "high": 20},
+    "m": {"type": "int", "low": 1, "high": 20},
+    "kind": {"type": "categorical", "choices": ["a", "b"]},
+}
+SMALL = "or too small to be found by sampling; widen them, or narrow the ranges of the parameters"
+
+
+@pytest.mark.parametrize(
+    ("spec", "constraints", "says"),
+    [
+        (
+            FLOATS,
+            ["y <= 9", "x <= 1", "x >= 2"],
+            '"x <= 1" and "x >= 2" cannot both hold within the search space;',
+        ),
+        (FLOATS, ["x > 11"], '"x > 11" holds nowhere in the search space; change or drop it'),
+        (FLOATS, ["1 <= x / 2 + 3 < 1.5"], '"1 <= x / 2 + 3 < 1.5" holds nowhere'),
+        (
+            FLOATS,
+            ["x + y <= 1", "x * y >= 0", "y >= 2 * z", "z >= 1"],
+            '"x + y <= 1", "y >= 2 * z" and "z >= 1" cannot all hold',
+        ),
+        (
+            FLOATS,
+            ["x == y", "x * x >= 1"],
+            f'satisfies "x == y": what they leave of the search space is empty, {SMALL}',
+        ),
+        (
+            FLOATS,
+            ["x <= 1e-9"],
+            f'no point was found that satisfies "x <= 1e-9": what they leave of the search space is empty, {SMALL}',
+        ),
+        (FLOATS, ["x * y >= 200", "z <= 9"], 'no point was found that satisfies "x * y >= 200": what'),
+        (GRID, ["n * m == 403", "n >= 2"], '"n * m == 403" holds nowhere'),
+        (
+            GRID,
+            ["kind == 'a'", "n <= 20", "kind == 'b'"],
+            "\"kind == 'a'\" and \"kind == 'b'\" cannot both hold",
+        ),
+    ],
+)
+def test_contradictory_constraints_are_named(spec: dict[str, Any], constraints: list[str], says: str) -> None:
+    space = SearchSpace.from_dict(spec, constraints)
+    with pytest.raises(ConfigError) as caught:
         space.sample(1, np.random.default_rng(0))
+    assert caught.value.key == "constraints"
+    assert says in caught.value.message
+
+
+def test_a_constraint_over_a_conditional_parameter_proves_nothing() -> None:
+    spec = {**GRID, "k": {"type": "int", "low": 1, "high": 9, "when": {"kind": "a"}}}
+    space = SearchSpace.from_dict(spec, ["k >= 20"])
+    assert {p["kind"] for p in space.sample(20, np.random.default_rng(0))} == {"b"}
+    with pytest.raises(ConfigError, match=r"\"k >= 20\" and \"kind == 'a'\" cannot both hold"):
+        SearchSpace.from_dict(spec, ["k >= 20", "kind == 'a'"]).sample(1, np.random.default_rng(0))

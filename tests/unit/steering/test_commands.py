@@ -205,7 +205,7 @@ class TestInitAndCheck:
                 "no interpreter",
             ),
             ({"evaluation": {"command": ["none-such", "{eta}"]}}, "evaluation", "there is no program"),
-            ({"constraints": ["eta > 1"]}, "search space", "no point satisfies"),
+            ({"constraints": ["eta > 1"]}, "search space", '"eta > 1" holds nowhere'),
             ({"algorithm": {"name": "sobol", "scrambel": True}}, "algorithm", "no such option"),
             ({"algorithm": "soboll"}, "config", 'did you mean "sobol"'),
             ({"store": "/proc/none"}, "store", "not writable"),
