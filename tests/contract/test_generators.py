@@ -29,7 +29,7 @@ class Generator(AlgorithmContract):
     options: ClassVar[dict[str, Any]] = {}
     order_independent = True
     finite = False  # generators know no conditions
-    spaces = ("floats", "constrained")
+    spaces: ClassVar[Sequence[str]] = ("floats", "constrained")
 
     def create(self, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> SearchAlgorithm:
         module, _, name = self.target.partition(":")
