@@ -220,7 +220,7 @@ def test_a_class_in_a_file_is_an_algorithm(tmp_path: Path) -> None:
         ),
         (
             "xopt.generators.bayesian.expected_improvement:ExpectedImprovementGenerator",
-            {"n_monte_carlo_samples": 16},
+            {"n_monte_carlo_samples": 16, "numerical_optimizer": {"name": "LBFGS", "max_time": None}},
             {"points_per_iteration": 4, "max_points": 12},
         ),
     ],
