@@ -220,7 +220,7 @@ def test_a_class_in_a_file_is_an_algorithm(tmp_path: Path) -> None:
         ),
         (
             "xopt.generators.bayesian.expected_improvement:ExpectedImprovementGenerator",
-            {"n_monte_carlo_samples": 16},
+            {"n_monte_carlo_samples": 16, "numerical_optimizer": {"name": "LBFGS", "max_time": None}},
             {"points_per_iteration": 4, "max_points": 12},
         ),
     ],
@@ -231,7 +231,7 @@ def test_a_generator_of_xopt_is_an_algorithm_that_goes_on_where_it_was(
     pytest.importorskip("xopt", reason='pip install -e ".[dev]"')
     project = Project(tmp_path, algorithm={"generator": target, **options}, steering=steering)
     project.steer("--set", "steering.max_points=8")
-    project.steer()
+    project.steer("--extend")
     assert [p["id"] for p in project.points()] == list(range(1, 13))
     assert all(p["state"] == "done" for p in project.points())
     out, _ = project.run("replay", "demo", "--json")

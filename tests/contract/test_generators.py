@@ -62,7 +62,7 @@ class TestExpectedImprovement(Generator):
     target = "xopt.generators.bayesian.expected_improvement:ExpectedImprovementGenerator"
     options: ClassVar[dict[str, Any]] = {
         "n_monte_carlo_samples": 16,
-        "numerical_optimizer": {"name": "LBFGS", "n_restarts": 2, "max_iter": 20},
+        "numerical_optimizer": {"name": "LBFGS", "n_restarts": 2, "max_iter": 20, "max_time": None},
     }
     spaces = ("floats",)
     rounds = 2
