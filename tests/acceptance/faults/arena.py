@@ -245,7 +245,7 @@ class Arena:
 
     def pause(self, kind: Kind, *, which: int = 0) -> int | None:
         """Stops a process with SIGSTOP; see `wake`."""
-        there = [p for p in self.processes(kind) if p.state != "T"]
+        there = [p for p in self.processes(kind) if p.state != "T" and p.pid not in self._paused]
         if not there:
             return None
         pid = there[which % len(there)].pid

@@ -16,6 +16,7 @@ from tests.acceptance.faults.proxy import Proxy, Way
 from tests.acceptance.faults.test_broker_faults import (
     PATIENT,
     assert_nothing_repeated,
+    await_busy,
     await_trained,
     said,
 )
@@ -95,11 +96,13 @@ def test_stalls_silence_and_refusal(tmp_path: Path, rabbitmq: RabbitNode) -> Non
                 proxy.stall(*ways)
                 time.sleep(0.8)
                 proxy.flow()
-        before = arena.trained()
-        at = time.monotonic()
-        for proxy in (workers, steerings):
-            proxy.refuse()
-            proxy.reset()
+        with arena.holding():
+            await_busy(arena)
+            before = arena.trained()
+            at = time.monotonic()
+            for proxy in (workers, steerings):
+                proxy.refuse()
+                proxy.reset()
         arena.wait_for(lambda: "waiting: no connection to the broker" in said(arena), "a word about it")
         arena.wait_for(lambda: len(arena.spooled()) == 2, "two results on the workers' disks")
         for proxy in (workers, steerings):
