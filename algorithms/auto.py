@@ -78,7 +78,7 @@ class Auto(SearchAlgorithm):
             for i, each in enumerate(proposed)
         ]
         self._note_step(Asked(n, points))
-        self.ended = self._search.ended
+        self.ended, self.note = self._search.ended, self.note or self._search.note
         return points
 
     def tell(self, observations: Sequence[Observation]) -> None:

@@ -17,6 +17,7 @@ from algorithms.feasibility import (
     outcome_limit,
     slacks_of,
     validity_limit,
+    variances,
     with_violations,
 )
 from algorithms.features import Features
@@ -24,6 +25,7 @@ from algorithms.gaussian_process import Posterior, one_thread, some
 from algorithms.history import HistoryAlgorithm
 from algorithms.improvement import climb, descend
 from algorithms.local_search import LocalSearch
+from algorithms.neighbours import around, throughout
 from algorithms.options import whole
 from algorithms.sobol import SobolSequence, sobol_points
 from algorithms.surrogate import surrogates
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from algorithms.kernel import Array
-    from hpo_steer.algorithm import Observation
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
@@ -45,8 +46,6 @@ _INCUMBENTS = 16
 _KEPT = 800  # of very many outcomes so many are enough, and an ask costs their number cubed
 _BOLD = 4  # one point in so many is where a model expects the best value, however sure it is
 _STARTS = 4
-_WIDTHS = (0.003, 0.02, 0.08, 0.25)
-"""How far candidates around the best points lie from them, in units of the cube."""
 
 
 @dataclass(frozen=True)
@@ -269,17 +268,9 @@ class Bayesian(HistoryAlgorithm):
 
     def _pool(self, leaders: list[Params], rng: np.random.Generator) -> list[Params]:
         """New points to choose from: all over the cube, and around the best."""
-        d = len(self.space)
-        wide = qmc.Sobol(d, rng=rng).random_base2(max(int(self._candidates - 1).bit_length(), 4))
+        wide = throughout(len(self.space), self._candidates, rng)
         base = self.space.encode_many(leaders)
-        count = self._candidates // 2
-        near = base[rng.integers(len(base), size=count)]
-        moved = rng.random((count, d)) < np.maximum(rng.choice([0.2, 0.5, 1.0], size=(count, 1)), 1.5 / d)
-        width = rng.choice(_WIDTHS, size=(count, 1))
-        jump = np.where(
-            self._features.unordered, rng.random((count, d)), near + width * rng.normal(size=(count, d))
-        )
-        near = np.where(moved, np.clip(jump, 0.0, 1.0), near)
+        near = around(base, self._candidates // 2, self._features.unordered, rng)
         pool = [self.space.decode(row) for row in np.vstack([wide, near]).tolist()]
         return [params for params in pool if self.is_new(params)]
 
@@ -289,11 +280,3 @@ def _normals(count: int, rng: np.random.Generator) -> Array:
     uniform = qmc.Sobol(min(count, qmc.Sobol.MAXDIM), rng=rng).random(_SCENARIOS).T
     normals: Array = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
     return normals
-
-
-def variances(observations: Sequence[Observation], metric: str) -> Array | None:
-    """The squared standard errors of a metric, NaN where they are unknown; None if all are."""
-    sems = [(o.sem or {}).get(metric) for o in observations]
-    if all(sem is None for sem in sems):
-        return None
-    return np.array([np.nan if sem is None else sem**2 for sem in sems], dtype=np.float64)

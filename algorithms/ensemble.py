@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.special import log_ndtr
 
+from algorithms.feasibility import HOPELESS
 from algorithms.hypervolume import Boxes, Cells, Slopes, improvement
-from algorithms.imagined import Imagined, Outlook
+from algorithms.imagined import Imagined, Tangent
 from algorithms.improvement import minimized
 from algorithms.scalarization import Chebyshev
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from algorithms.feasibility import Limit
     from algorithms.gaussian_process import Posterior
     from algorithms.kernel import Array
 
@@ -27,7 +28,6 @@ _BLOCK = 1_500_000
 _LEAST = 1e-300
 _CAUTION = 100.0
 """One hundredth of the variance being noise halves what doubt counts."""
-_HOPELESS = -1.6  # the logarithm of a one in five chance of success
 
 
 class Acquisition(Protocol):
@@ -59,35 +59,33 @@ class Ensemble:
 
     Args:
         objectives: models given the outcomes.
-        constraints: models of how far metrics are beyond their bounds.
-        limits: what the latter say where a metric is at its bound.
+        limits: of the outcome constraints.
         places: incumbents and pending points, ``p x f``.
         normals: ``p x s`` standard normal numbers for each model, objectives first.
         reference: the worst values that count, ``m``, in units of the models.
         pool: features of the candidates, ``n x f``.
-        success: a model of where points are invalid; None: nowhere.
+        validity: where points are valid; None: everywhere.
     """
 
     def __init__(
         self,
-        models: tuple[Sequence[Posterior], Sequence[Posterior]],
-        limits: Sequence[float],
+        objectives: Sequence[Posterior],
+        limits: Sequence[Limit],
         places: Array,
         normals: Sequence[Array],
         reference: Array,
         pool: Array,
-        success: Posterior | None,
+        validity: Limit | None,
     ) -> None:
         self.pool = np.arange(len(pool))
         self._features = pool
-        objectives, constraints = models
         self._daring = [1.0 / (1.0 + _CAUTION * model.noise) for model in objectives]
         every = [
             Imagined(model, places, z, pool)
-            for model, z in zip([*objectives, *constraints], normals, strict=True)
+            for model, z in zip([*objectives, *(each.posterior for each in limits)], normals, strict=True)
         ]
         self.objectives, self.constraints = every[: len(objectives)], every[len(objectives) :]
-        self._limits, self._success, self.reference = limits, success, reference
+        self._limits, self._validity, self.reference = [each.bound for each in limits], validity, reference
         self.values = np.stack([each.values for each in self.objectives], axis=2)
         self.counted: Booleans = self._within(
             [each.values for each in self.constraints], self.values.shape[:2]
@@ -142,7 +140,7 @@ class Ensemble:
 
     def score(self, wanted: Acquisition, at: Array) -> Array:
         """The logarithm of the gain, times the chances of success, at ``n x f`` places."""
-        outlooks = [Outlook(each.posterior, at) for each in self.objectives + self.constraints]
+        outlooks = [Tangent(each.posterior, at) for each in self.objectives + self.constraints]
         means, deviations = [each.mean for each in outlooks], [each.deviation for each in outlooks]
         return self._worth(wanted, means, deviations) + self._log_chance(at)
 
@@ -164,7 +162,7 @@ class Ensemble:
 
     def slope(self, wanted: Acquisition, at: Array) -> tuple[Array, Array]:
         """The logarithm of the gain times the chance to keep the bounds, and its gradient: ``n`` and ``n x f``."""
-        outlooks = [Outlook(each.posterior, at) for each in self.objectives + self.constraints]
+        outlooks = [Tangent(each.posterior, at) for each in self.objectives + self.constraints]
         goals, bounds = outlooks[: len(self.objectives)], outlooks[len(self.objectives) :]
         gain, slopes = wanted.gain_and_slopes(
             [o.mean for o in goals], self._dared([o.deviation for o in goals])
@@ -220,11 +218,10 @@ class Ensemble:
 
     def _log_chance(self, at: Array) -> Array:
         """Of not being invalid; hopeless places come last, however much they promise."""
-        if self._success is None:
+        if self._validity is None:
             return np.zeros(len(at))
-        mean, variance = self._success.moments(at)
-        chance: Array = log_ndtr(-mean[:, 0] / np.sqrt(variance))
-        return np.where(chance < _HOPELESS, chance - 1e6, chance)
+        chance = np.log(np.maximum(self._validity.chance(at), _LEAST))
+        return np.where(chance < HOPELESS, chance - 1e6, chance)
 
 
 class _Hypervolume:

@@ -26,7 +26,7 @@ _NOISY = 1e-3
 """The share of noise in a constraint's variance from which its observed values are not taken at their word."""
 _SUREST = 1e-6
 """No variance is taken to be smaller: chances that fall from one to nothing within a hair stop every climb."""
-_HOPELESS = float(np.log(0.2))
+HOPELESS = float(np.log(0.2))
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,14 @@ def slacks_of(constraints: Sequence[OutcomeConstraint], observations: Sequence[O
     return found
 
 
+def variances(observations: Sequence[Observation], metric: str) -> Array | None:
+    """The squared standard errors of a metric, NaN where they are unknown; None if all are."""
+    sems = [(o.sem or {}).get(metric) for o in observations]
+    if all(sem is None for sem in sems):
+        return None
+    return np.array([np.nan if sem is None else sem**2 for sem in sems], dtype=np.float64)
+
+
 def with_violations(outcomes: Array, slacks: Array) -> Array:
     """Outcomes for a ranking in which what breaks a constraint comes last, and the worse the further it is outside.
 
@@ -105,6 +113,20 @@ def with_violations(outcomes: Array, slacks: Array) -> Array:
     return np.where(broken.any(1), outcomes.max() + span * (1.0 + violation), outcomes)
 
 
+def keeping(slacks: Array, limits: Sequence[Limit], features: Array) -> NDArray[np.bool_]:
+    """Which points keep all outcome constraints: by what was observed, or by the models where that is noisy.
+
+    Args:
+        slacks: of the points, ``n x c``.
+        limits: the first `c` of them are those of the outcome constraints.
+        features: of the points, ``n x f``.
+    """
+    kept = np.ones(len(slacks), dtype=bool)
+    for limit, column in zip(limits, slacks.T, strict=False):
+        kept &= limit.chance(features) > 0.5 if limit.noisy else column >= 0.0
+    return kept
+
+
 def leading(
     mean: Array, slacks: Array, limits: Sequence[Limit], features: Array, most: int
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -120,9 +142,7 @@ def leading(
     Returns:
         Their numbers, and for each whether it is feasible.
     """
-    kept = np.ones(len(mean), dtype=bool)
-    for limit, column in zip(limits, slacks.T, strict=False):
-        kept &= limit.chance(features) > 0.5 if limit.noisy else column >= 0.0
+    kept = keeping(slacks, limits, features)
     if kept.any():
         ranked = np.argsort(np.where(kept, mean, np.inf), kind="stable")[: min(most, int(kept.sum()))]
     else:
@@ -168,7 +188,7 @@ class Feasibility:
             self._outlooks.append(Outlook(limit.posterior, features))
         self.logs: Array = self._of_candidates()
         overall = self._overall(self.logs)
-        self._least = min(_HOPELESS, float(overall.max(initial=-np.inf)) + _HOPELESS)
+        self._least = min(HOPELESS, float(overall.max(initial=-np.inf)) + HOPELESS)
 
     @property
     def hopeless(self) -> NDArray[np.bool_]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +12,13 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from algorithms.ensemble import Acquisition, Ensemble
+from algorithms.feasibility import Limit, keeping, outcome_limit, slacks_of, validity_limit, variances
 from algorithms.features import Features
-from algorithms.gaussian_process import Posterior, fit, one_thread
+from algorithms.gaussian_process import one_thread
 from algorithms.history import HistoryAlgorithm
 from algorithms.hypervolume import layers, spread_out
-from algorithms.neighbours import around, between
+from algorithms.local_search import LocalSearch
+from algorithms.neighbours import around, between, throughout
 from algorithms.options import whole
 from algorithms.reference import reference_point
 from algorithms.sobol import SobolSequence, sobol_points
@@ -58,15 +61,19 @@ class _Data:
         params: the points.
         features: theirs, ``n x f``.
         losses: ``n x m``, to be minimised.
-        excesses: how far outside its bound each constrained metric is, ``n x c``; NaN where it is not known.
-        feasible: which points keep all bounds.
+        slacks: how far inside each outcome constraint they are, ``n x c``; NaN where it is not known.
+        observations: what was told of them.
     """
 
     params: list[Params]
     features: Array
     losses: Array
-    excesses: Array
-    feasible: Booleans
+    slacks: Array
+    observations: list[Observation]
+
+    def noise(self, metric: str) -> Array | None:
+        """The variances of a metric, NaN where they are unknown; None if all are."""
+        return variances(self.observations, metric)
 
 
 class Mobo(HistoryAlgorithm):
@@ -155,15 +162,17 @@ class Mobo(HistoryAlgorithm):
         self._candidates = whole("candidates", candidates, 16, 65_536)
         self._sequence = SobolSequence(len(space), seed)
         self._place = 0
+        self._said = False
         self._features = Features(space)
 
     def reset(self) -> None:
         """Forgets everything but the configuration."""
         super().reset()
-        self._place = 0
+        self._place, self._said, self.note = 0, False, None
 
     def propose(self, n: int) -> list[Params]:
         """Initial points while there are too few, then the models'."""
+        self.note = None
         known = len(self.completed())
         initial = max(self._initial - len(self.points), 0)
         if known < min(3, self._initial) or not self.points:
@@ -179,32 +188,39 @@ class Mobo(HistoryAlgorithm):
     def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
         rng = self.rng()
         data = self._data()
-        goals, bounds = self._models(data)
+        goals = self._goals(data)
+        limits = [
+            outcome_limit(data.features, slacks, data.noise(each.metric))
+            for each, slacks in zip(self._constraints, data.slacks.T, strict=True)
+        ]
         expected = np.column_stack([_expected(models[0], data.features) for models in goals])
-        counted = data.feasible if data.feasible.any() else np.ones(len(expected), dtype=bool)
+        counted = keeping(data.slacks, limits, data.features)
+        if not counted.any():
+            counted = np.ones(len(expected), dtype=bool)
+            self._say_infeasible(len(expected))
         incumbents = self._incumbents(expected, counted)
         pool = self._pool([data.params[i] for i in incumbents.tolist()], rng)
         if not pool:
             return []
         pending = self._features.of([self.points[i] for i in self.pending] + more_pending)
         places = np.vstack([data.features[incumbents], pending])
-        normals = self._normals(len(places) + n, len(goals) + len(bounds), rng)
-        features, success = self._features.of(pool), self._success(data.features)
+        normals = self._normals(len(places) + n, len(goals) + len(limits), rng)
+        features, validity = self._features.of(pool), self._validity(data.features)
         teams = []
         for i in range(min(max(len(models) for models in goals), _TEAMS)):
             team = [models[i % len(models)] for models in goals]
             teams.append(
                 Ensemble(
-                    ([each.posterior() for each in team], [each.posterior() for each in bounds]),
-                    [_level(each, 0.0) for each in bounds],
+                    [each.posterior() for each in team],
+                    [replace(each, posterior=copy(each.posterior)) for each in limits],
                     places,
                     [z[: len(places)] for z in normals],
                     self._reference(team, data.features, counted),
                     features,
-                    success,
+                    validity,
                 )
             )
-        return self._choose(teams, pool, features, [z[len(places) :] for z in normals], rng)
+        return self._choose(teams, pool, [z[len(places) :] for z in normals], rng)
 
     def _data(self) -> _Data:
         """The points that have values, at most `_KEPT` of them."""
@@ -212,35 +228,30 @@ class Mobo(HistoryAlgorithm):
         losses = np.array(
             [[goal.sign * float(_values(o)[goal.name]) for goal in self.objectives] for _, o in done]
         )
-        excesses = np.array([[_excess(each, o) for each in self._constraints] for _, o in done])
-        feasible: Booleans = np.ones(len(done), dtype=bool)
-        if self._constraints:
-            feasible &= (excesses <= 0.0).all(1)
-        kept = _some(losses, feasible, _KEPT)
-        params = [done[i][0] for i in kept.tolist()]
-        self._observations = [done[i][1] for i in kept.tolist()]
-        return _Data(params, self._features.of(params), losses[kept], excesses[kept], feasible[kept])
+        slacks = slacks_of(self._constraints, [observation for _, observation in done])
+        feasible: Booleans = np.all(slacks >= 0.0, axis=1)
+        kept = _some(losses, feasible, _KEPT).tolist()
+        params = [done[i][0] for i in kept]
+        return _Data(
+            params, self._features.of(params), losses[kept], slacks[kept], [done[i][1] for i in kept]
+        )
 
-    def _models(self, data: _Data) -> tuple[list[list[Surrogate]], list[Surrogate]]:
-        """The models of each objective, the best first, and the best of each constrained metric."""
-        goals = [
-            surrogates(data.features, data.losses[:, j], self._noise(goal.name), warped=False)
+    def _goals(self, data: _Data) -> list[list[Surrogate]]:
+        """The models of each objective, the best first."""
+        return [
+            surrogates(data.features, data.losses[:, j], data.noise(goal.name), warped=False)
             for j, goal in enumerate(self.objectives)
         ]
-        bounds = []
-        for j, each in enumerate(self._constraints):
-            rows = np.isfinite(data.excesses[:, j])
-            if rows.any():
-                excess, noise = data.excesses[rows, j], self._noise(each.metric)
-                noise = None if noise is None else noise[rows]
-                level = float(np.median(np.abs(excess)))
-                bounds.append(surrogates(data.features[rows], excess, noise, warped=False, kept=level)[0])
-        return goals, bounds
 
-    def _noise(self, metric: str) -> Array | None:
-        """The variances of a metric, if all are known."""
-        sems = [o.sem.get(metric) if o.sem else None for o in self._observations]
-        return None if any(sem is None for sem in sems) else np.array(sems, dtype=np.float64) ** 2
+    def _say_infeasible(self, known: int) -> None:
+        """Says once that no point counts so far."""
+        if not self._said:
+            self._said = True
+            bounds = ", ".join(str(each) for each in self._constraints)
+            self.note = (
+                f"mobo: none of {known} results keeps all outcome constraints ({bounds}), "
+                "so points that may keep them come first"
+            )
 
     def _incumbents(self, expected: Array, counted: Booleans) -> Integers:
         """The points of the front, those with most room around them if they are many, and some next to it if few."""
@@ -266,7 +277,6 @@ class Mobo(HistoryAlgorithm):
         self,
         teams: list[Ensemble],
         pool: list[Params],
-        features: Array,
         normals: list[Array],
         rng: np.random.Generator,
     ) -> list[Params]:
@@ -274,7 +284,7 @@ class Mobo(HistoryAlgorithm):
         found: list[Params] = []
         for i in range(len(normals[0])):
             team = teams[i % len(teams)]
-            params = self._most_promising(team, self._wanted(team, rng), pool, features)
+            params = self._most_promising(team, self._wanted(team, rng), pool)
             if params is None:
                 break
             at = self._features.of([params])
@@ -288,40 +298,34 @@ class Mobo(HistoryAlgorithm):
             return team.hypervolume()
         return team.scalarized(np.maximum(rng.dirichlet(np.ones(len(self.objectives))), 1e-3))
 
-    def _most_promising(
-        self, team: Ensemble, wanted: Acquisition, pool: list[Params], features: Array
-    ) -> Params | None:
+    def _most_promising(self, team: Ensemble, wanted: Acquisition, pool: list[Params]) -> Params | None:
         """Where a team expects most, claimed; None if every candidate is spent."""
+
+        def score(at: Array) -> Array:
+            return team.score(wanted, at)
+
+        def polish(at: Array, free: Booleans) -> Array:
+            return team.climb(wanted, at, free, steps=_STEPS)
+
         leaders = team.leaders(wanted, len(team.pool))
         if self._by_volume and len(leaders) > _SHORTLIST:
             team.keep(leaders[:_SHORTLIST])
-        starts = leaders[:_STARTS]
-        origins = [pool[i] for i in starts]
-        free = self._features.free(origins)
-        ends = team.climb(wanted, features[starts], free, steps=_STEPS)
-        refined = [self._features.point(end, origin) for end, origin in zip(ends, origins, strict=True)]
-        options = [params for params in refined if self.is_new(params)] + origins
-        values = team.score(wanted, self._features.of(options))
+        origins = [pool[i] for i in leaders[:_STARTS]]
+        options, values = LocalSearch(self._features, score, polish).run(origins)
         ranked: list[int] = np.argsort(-values, kind="stable").tolist()
         for params in [options[i] for i in ranked] + [pool[i] for i in leaders]:
             if self.claim(params):
                 return params
         return next((params for params in pool if self.claim(params)), None)
 
-    def _success(self, succeeded: Array) -> Posterior | None:
-        """A model of where points fail as `invalid` (1) or succeed (-1); None if none ever failed so."""
+    def _validity(self, succeeded: Array) -> Limit | None:
+        """Where points are valid; None if none ever failed as `invalid`."""
         invalid = [params for params, failure in self.failed() if failure.kind == "invalid"]
-        if not invalid:
-            return None
-        at = np.vstack([succeeded, self._features.of(invalid[-_KEPT:])])
-        labels = np.repeat([-1.0, 1.0], [len(succeeded), len(at) - len(succeeded)])
-        return Posterior(fit(at, labels), at, labels)
+        return validity_limit(succeeded, self._features.of(invalid[-_KEPT:])) if invalid else None
 
     def _pool(self, leaders: list[Params], rng: np.random.Generator) -> list[Params]:
         """New points to choose from: all over the cube, around the front, and between its points."""
-        wide = qmc.Sobol(len(self.space), rng=rng).random_base2(
-            max(int(self._candidates - 1).bit_length(), 4)
-        )
+        wide = throughout(len(self.space), self._candidates, rng)
         base, unordered, count = (
             self.space.encode_many(leaders),
             self._features.unordered,
@@ -341,13 +345,6 @@ class Mobo(HistoryAlgorithm):
 
 def _values(observation: Observation) -> dict[str, float]:
     return dict(observation.values or {})
-
-
-def _excess(constraint: OutcomeConstraint, observation: Observation) -> float:
-    """How far a metric is outside its bound; NaN if it was not reported."""
-    values = _values(observation)
-    slack = constraint.slack(values) if constraint.metric in values else math.nan
-    return -slack if math.isfinite(slack) else math.nan
 
 
 def _level(model: Surrogate, raw: float) -> float:

@@ -1,10 +1,11 @@
-"""Candidates near points of a front, in the unit cube."""
+"""Candidates all over the unit cube, around the best points, and between them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import qmc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,12 +17,17 @@ _WIDTHS = (0.003, 0.02, 0.08, 0.25)
 _BEYOND = 0.25
 
 
+def throughout(d: int, count: int, rng: np.random.Generator) -> Array:
+    """`count` rows or more, a power of 2 and at least 16, spread evenly over the cube."""
+    rows: Array = qmc.Sobol(d, rng=rng).random_base2(max(int(count - 1).bit_length(), 4))
+    return rows
+
+
 def around(base: Array, count: int, unordered: NDArray[np.bool_], rng: np.random.Generator) -> Array:
     """`count` rows, each a row of `base` (``n x d``) with some of its parameters moved."""
     d = base.shape[1]
     near = base[rng.integers(len(base), size=count)]
-    share = np.maximum(rng.choice([0.2, 0.5, 1.0], size=(count, 1)), 1.5 / d)
-    moved = rng.random((count, d)) < share
+    moved = rng.random((count, d)) < np.maximum(rng.choice([0.2, 0.5, 1.0], size=(count, 1)), 1.5 / d)
     width = rng.choice(_WIDTHS, size=(count, 1))
     jump = np.where(unordered, rng.random((count, d)), near + width * rng.normal(size=(count, d)))
     rows: Array = np.where(moved, np.clip(jump, 0.0, 1.0), near)

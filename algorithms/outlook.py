@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from algorithms.gaussian_process import Posterior
     from algorithms.kernel import Array
 
@@ -27,6 +29,11 @@ class Outlook:
         self.posterior, self.features = posterior, features
         self._explained = posterior.explained(features)
         self.mean, self.variance = posterior.moments(features)
+
+    def keep(self, rows: NDArray[np.intp]) -> None:
+        """Leaves only some of the places."""
+        self.features, self._explained = self.features[rows], self._explained[rows]
+        self.mean, self.variance = self.mean[rows], self.variance[rows]
 
     def take(self, at: Array, normals: Array) -> Array:
         """Imagines a value at ``1 x f`` in each of `s` scenarios, from as many normal numbers; returns the values."""

@@ -51,6 +51,7 @@ def _problem(
         references=tuple(function.ref_point.tolist()),
         slacks=function.num_constraints if constrained else 0,
         noise=noise,
+        noise_known=bool(noise),
         proven=proven,
     )
 
@@ -74,7 +75,7 @@ def branin_currin(name: str) -> Problem:
 
 
 def branin_currin_noisy(name: str) -> Problem:
-    """Branin and Currin with noise."""
+    """Branin and Currin with noise that contenders are told of, as the model of the tutorial is."""
     return _problem(
         name,
         "the same with noise: with batches of 4 and 86 evaluations as in BoTorch's tutorial",

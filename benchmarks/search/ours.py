@@ -39,6 +39,7 @@ class Ours(Contender):
         for goal, reference in zip(setting.names, setting.references, strict=False):
             objectives[goal] = {"direction": "minimize", "reference": reference}
         self._search = create_algorithm(name, setting.space, objectives, setting.seed, **options)
+        self._sem = dict(zip(setting.names, setting.noise, strict=True)) if setting.noise else None
         self._ids: list[int] = []
 
     def ask(self, n: int) -> list[Params]:
@@ -67,4 +68,5 @@ class Ours(Contender):
         if not self._constrained and not outcome.feasible:
             return Observation(point_id, failure=Failure("invalid", "an outcome constraint does not hold"))
         names = self.setting.names + self.setting.slack_names
-        return Observation(point_id, dict(zip(names, (*outcome.values, *outcome.slacks), strict=True)))
+        values = dict(zip(names, (*outcome.values, *outcome.slacks), strict=True))
+        return Observation(point_id, values, sem=self._sem)

@@ -51,6 +51,7 @@ class Setting:
         objectives: how many; they are called `f0`, `f1` and so on.
         references: the worst value of each objective that counts for the hypervolume; empty with one objective.
         slacks: how many outcome constraints; they are called `slack0` and so on.
+        noise: the standard deviation of what is observed, an objective each; empty: unknown, or there is none.
     """
 
     space: SearchSpace
@@ -60,6 +61,7 @@ class Setting:
     objectives: int = 1
     references: tuple[float, ...] = ()
     slacks: int = 0
+    noise: tuple[float, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -89,6 +91,7 @@ class Problem:
         references: the reference point of the hypervolume.
         slacks: how many outcome constraints.
         noise: the standard deviation of what is observed, an objective each; empty: none.
+        noise_known: whether contenders are told of the noise.
         proven: whether `best` cannot be beaten, but for rounding.
         held_out: whether methods are never tuned on it.
     """
@@ -105,12 +108,22 @@ class Problem:
     references: tuple[float, ...] = ()
     slacks: int = 0
     noise: tuple[float, ...] = ()
+    noise_known: bool = False
     proven: bool = True
     held_out: bool = False
 
     def setting(self, *, seed: int, batch: int, evaluations: int) -> Setting:
         """What contenders are told of it."""
-        return Setting(self.space, seed, batch, evaluations, self.objectives, self.references, self.slacks)
+        return Setting(
+            self.space,
+            seed,
+            batch,
+            evaluations,
+            self.objectives,
+            self.references,
+            self.slacks,
+            self.noise if self.noise_known else (),
+        )
 
     def observed(self, true: Outcome, noise: Sequence[float]) -> Outcome:
         """A noiseless outcome with noise, given as one standard normal number an objective."""

@@ -43,7 +43,7 @@ class BoTorch(Contender):
     Numbers of restarts and samples are those of BoTorch's tutorials. Choices are one-hot features, relaxed while
     the acquisition function is climbed and rounded afterwards, as are integers; what a point switches off lies
     in the middle. The first batch is a scrambled Sobol sequence. Invalid points have the worst values so far;
-    slacks are modelled, and weigh the improvement.
+    slacks are modelled, and weigh the improvement. Noise is known to the model where the setting knows it.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -110,13 +110,20 @@ class BoTorch(Contender):
 
     def _model(self, at: Tensor, values: Tensor) -> Any:
         """A process for each column, fitted by maximum a posteriori; outcomes are standardized inside."""
-        models = [SingleTaskGP(at, values[:, i : i + 1]) for i in range(values.shape[1])]
+        models = [SingleTaskGP(at, *self._column(values, i)) for i in range(values.shape[1])]
         if len(models) == 1:
             fit_gpytorch_mll(ExactMarginalLogLikelihood(models[0].likelihood, models[0]))
             return models[0]
         model = ModelListGP(*models)
         fit_gpytorch_mll(SumMarginalLogLikelihood(model.likelihood, model))
         return model
+
+    def _column(self, values: Tensor, i: int) -> tuple[Tensor, Tensor | None]:
+        """Values, and their variances if these are known."""
+        column = values[:, i : i + 1]
+        if i >= len(self.setting.noise):
+            return column, None
+        return column, torch.full_like(column, self.setting.noise[i] ** 2)
 
     def _acquisition(self, model: Any, at: Tensor) -> Any:
         goals, slacks = self.setting.objectives, self.setting.slacks

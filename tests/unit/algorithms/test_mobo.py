@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from algorithms.ensemble import Ensemble
+from algorithms.feasibility import Limit
 from algorithms.gaussian_process import Assumptions, Posterior, fit
 from algorithms.hypervolume import nondominated
 from algorithms.mobo import Mobo
@@ -133,7 +134,13 @@ def test_as_long_as_no_point_keeps_the_bounds_such_a_point_is_searched() -> None
         return trade(params) | {"far": sum((u - 0.9) ** 2 for u in params.values())}
 
     search = Mobo(CUBE, goals(TWO), 0, outcome_constraints=["far <= 0.03"])
-    done = searched(search, 4, 6, outcome)
+    done = searched(search, 1, 8, outcome)
+    assert search.note is None
+    done += searched(search, 1, 6, outcome)
+    assert search.note is not None
+    assert "none of 8 results keeps all outcome constraints (far <= 0.03)" in search.note
+    done += searched(search, 2, 6, outcome)
+    assert search.note is None
     assert all(v["far"] > 0.03 for _, v in done[:6])
     assert any(v["far"] <= 0.03 for _, v in done)
 
@@ -213,8 +220,8 @@ def test_the_slope_of_what_is_climbed_is_right(constrained: bool) -> None:
     bounds = posteriors[2:] if constrained else []
     places, at = x[:4], np.array([[0.3, 0.9], [0.25, 0.3], [0.6, 0.7]])
     normals = [rng.normal(size=(4, 8)) for _ in range(2 + len(bounds))]
-    limits = [0.1] * len(bounds)
-    ensemble = Ensemble((posteriors[:2], bounds), limits, places, normals, np.ones(2), at, None)
+    limits = [Limit(each, 0.1) for each in bounds]
+    ensemble = Ensemble(posteriors[:2], limits, places, normals, np.ones(2), at, None)
     for wanted in (ensemble.hypervolume(), ensemble.scalarized(np.array([0.3, 0.7]))):
         value, gradient = ensemble.slope(wanted, at)
         assert value == pytest.approx(ensemble.score(wanted, at))
@@ -233,7 +240,7 @@ def test_points_taken_change_the_pool_as_they_change_the_model() -> None:
         y = (y - y.mean()) / y.std()
         posteriors.append(Posterior(fit(x, y), x, y))
     normals = [rng.normal(size=(5, 8)) for _ in range(2)]
-    ensemble = Ensemble((posteriors, []), [], x[:3], [z[:3] for z in normals], np.full(2, 3.0), pool, None)
+    ensemble = Ensemble(posteriors, [], x[:3], [z[:3] for z in normals], np.full(2, 3.0), pool, None)
     ensemble.hypervolume()
     for i in (3, 4):
         ensemble.take(rng.random((1, 2)), [z[i] for z in normals])

@@ -37,6 +37,18 @@ def made(name: str, setting: Setting) -> Contender:
     return entry.load()(setting)
 
 
+def test_known_noise_reaches_our_methods_and_botorch() -> None:
+    setting = Setting(SPACE, objectives=2, references=(9.0, 9.0), noise=(0.5, 0.1))
+    ours: Any = made("mobo", setting)
+    (params,) = ours.ask(1)
+    ours.tell([(0, Outcome(values_of(params, 2)))])
+    assert ours._search.told[0].sem == {"f0": 0.5, "f1": 0.1}
+    torch = pytest.importorskip("torch")
+    peer: Any = made("botorch", setting)
+    found = [peer._column(torch.ones(3, 2), i)[1].unique().item() for i in range(2)]
+    assert found == pytest.approx([0.25, 0.01])
+
+
 def values_of(params: Params, objectives: int) -> tuple[float, ...]:
     first = (params["x"] - 1.0) ** 2 + {"a": 0.5, "b": 0.0, "c": 1.0}[params["kind"]]
     return (first, params.get("n", 20) / 10.0 + 0.1 * params["x"])[:objectives]

@@ -139,6 +139,15 @@ def test_noise_has_the_width_that_was_said() -> None:
     assert problem("branin").observed(Outcome((3.0,)), []).values == (3.0,)
 
 
+def test_known_noise_is_part_of_what_contenders_are_told() -> None:
+    noises = {name: problem(name).setting(seed=0, batch=4, evaluations=8).noise for name in MULTI}
+    assert noises.pop("branin-currin-noisy") == (15.19, 0.63)
+    assert set(noises.values()) == {()}
+    on = problem("branin-noisy")
+    assert on.noise
+    assert on.setting(seed=0, batch=4, evaluations=8).noise == ()
+
+
 @pytest.mark.parametrize("name", ["xgboost", "mlp"])
 def test_a_training_gives_the_same_loss_twice(name: str) -> None:
     on = problem(name)
