@@ -20,17 +20,14 @@ from algorithms.feasibility import (
     variances,
     with_violations,
 )
-from algorithms.features import Features
-from algorithms.gaussian_process import Posterior, one_thread, some
-from algorithms.history import HistoryAlgorithm
+from algorithms.gaussian_process import Posterior, some
 from algorithms.improvement import climb, descend
 from algorithms.local_search import LocalSearch
+from algorithms.modelled import Modelled
 from algorithms.neighbours import around, throughout
-from algorithms.options import whole
-from algorithms.sobol import SobolSequence, sobol_points
 from algorithms.surrogate import surrogates
 from hpo_steer.errors import ConfigError
-from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
+from hpo_steer.outcomes import OutcomeConstraint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +66,7 @@ class Known:
     slack_noises: list[Array | None]
 
 
-class Bayesian(HistoryAlgorithm):
+class Bayesian(Modelled):
     """Noisy expected improvement on Gaussian processes; a batch is chosen point by point.
 
     1. The first `initial_points` come from a scrambled Sobol sequence.
@@ -111,42 +108,18 @@ class Bayesian(HistoryAlgorithm):
         candidates: int = 1024,
         outcome_constraints: Sequence[str | OutcomeConstraint] = (),
     ) -> None:
-        super().__init__(space, objectives, seed)
+        super().__init__(space, objectives, seed, initial_points, candidates, outcome_constraints)
         if len(self.objectives) != 1:
             raise ConfigError(
                 "algorithm.name",
                 f'"bayesian" takes one objective, and there are {len(self.objectives)}; '
                 "use mobo, or keep one of them",
             )
-        if initial_points is not None:
-            whole("initial_points", initial_points, 1)
-        self._initial = initial_points or 2 * len(space) + 2
-        self._candidates = whole("candidates", candidates, 16, 65_536)
-        self._sequence = SobolSequence(len(space), seed)
-        self._place = 0
-        self._features = Features(space)
-        self._constraints = parse_outcome_constraints(outcome_constraints)
-
-    def reset(self) -> None:
-        """Forgets everything but the configuration."""
-        super().reset()
-        self._place = 0
-
-    def propose(self, n: int) -> list[Params]:
-        """Initial points while there are too few, then the models'."""
-        known = len(self.completed())
-        initial = max(self._initial - len(self.points), 0)
-        if known < min(3, self._initial) or not self.points:
-            initial = n
-        found, self._place = sobol_points(self, self._sequence, self._place, min(initial, n))
-        if len(found) < n and known >= 1:
-            with one_thread():
-                found += self._batch(n - len(found), found)
-        return found
 
     # ---------------------------------------------------------------- a batch
 
-    def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
+    def batch(self, n: int, more_pending: list[Params]) -> list[Params]:
+        """Points of the models in turn, each kept away from by those after it."""
         known = self._known()
         models = surrogates(known.features, known.outcomes, known.noise)
         limits = self._limits(known)

@@ -13,18 +13,13 @@ from scipy.stats import qmc
 
 from algorithms.ensemble import Acquisition, Ensemble
 from algorithms.feasibility import Limit, keeping, outcome_limit, slacks_of, validity_limit, variances
-from algorithms.features import Features
-from algorithms.gaussian_process import one_thread
-from algorithms.history import HistoryAlgorithm
 from algorithms.hypervolume import layers, spread_out
 from algorithms.local_search import LocalSearch
+from algorithms.modelled import Modelled
 from algorithms.neighbours import around, between, throughout
-from algorithms.options import whole
 from algorithms.reference import reference_point
-from algorithms.sobol import SobolSequence, sobol_points
 from algorithms.surrogate import Surrogate, surrogates
 from hpo_steer.errors import ConfigError, nearest
-from hpo_steer.outcomes import parse_outcome_constraints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +71,7 @@ class _Data:
         return variances(self.observations, metric)
 
 
-class Mobo(HistoryAlgorithm):
+class Mobo(Modelled):
     """Noisy expected hypervolume improvement on Gaussian processes; a batch is chosen point by point.
 
     1. The first `initial_points` come from a scrambled Sobol sequence.
@@ -131,7 +126,7 @@ class Mobo(HistoryAlgorithm):
         acquisition: str | None = None,
         outcome_constraints: Sequence[str | OutcomeConstraint] = (),
     ) -> None:
-        super().__init__(space, objectives, seed)
+        super().__init__(space, objectives, seed, initial_points, candidates, outcome_constraints)
         count = len(self.objectives)
         if count < 2:
             raise ConfigError(
@@ -142,8 +137,6 @@ class Mobo(HistoryAlgorithm):
                 "algorithm.name",
                 f'"mobo" takes up to {_MOST_OBJECTIVES} objectives, and there are {count}; use evolution',
             )
-        if initial_points is not None:
-            whole("initial_points", initial_points, 1)
         if acquisition is not None and acquisition not in _ACQUISITIONS:
             raise ConfigError(
                 "algorithm.acquisition",
@@ -157,35 +150,17 @@ class Mobo(HistoryAlgorithm):
         self._by_volume = (
             acquisition or ("hypervolume" if count <= _BY_VOLUME else "parego")
         ) == "hypervolume"
-        self._constraints = parse_outcome_constraints(outcome_constraints)
-        self._initial = initial_points or 2 * len(space) + 2
-        self._candidates = whole("candidates", candidates, 16, 65_536)
-        self._sequence = SobolSequence(len(space), seed)
-        self._place = 0
         self._said = False
-        self._features = Features(space)
 
     def reset(self) -> None:
         """Forgets everything but the configuration."""
         super().reset()
-        self._place, self._said, self.note = 0, False, None
-
-    def propose(self, n: int) -> list[Params]:
-        """Initial points while there are too few, then the models'."""
-        self.note = None
-        known = len(self.completed())
-        initial = max(self._initial - len(self.points), 0)
-        if known < min(3, self._initial) or not self.points:
-            initial = n
-        found, self._place = sobol_points(self, self._sequence, self._place, min(initial, n))
-        if len(found) < n and known >= 1:
-            with one_thread():
-                found += self._batch(n - len(found), found)
-        return found
+        self._said = False
 
     # ---------------------------------------------------------------- a batch
 
-    def _batch(self, n: int, more_pending: list[Params]) -> list[Params]:
+    def batch(self, n: int, more_pending: list[Params]) -> list[Params]:
+        """Points of the teams in turn, each kept away from by those after it."""
         rng = self.rng()
         data = self._data()
         goals = self._goals(data)

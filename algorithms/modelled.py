@@ -1,0 +1,84 @@
+"""The base of methods whose points come from a Sobol sequence at first, and then from models of the outcomes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from algorithms.features import Features
+from algorithms.gaussian_process import one_thread
+from algorithms.history import HistoryAlgorithm
+from algorithms.options import whole
+from algorithms.sobol import SobolSequence, sobol_points
+from hpo_steer.outcomes import parse_outcome_constraints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpo_steer.objectives import Objective
+    from hpo_steer.outcomes import OutcomeConstraint
+    from hpo_steer.space import Params, SearchSpace
+
+_FEWEST = 3  # points with values, before there is anything to model
+
+
+class Modelled(HistoryAlgorithm):
+    """Asks a model for the points after the first ones; subclasses write `batch`.
+
+    Args:
+        space: where points come from.
+        objectives: one or several.
+        seed: fixes every random choice.
+        initial_points: before the models are used; default: ``max(2 d + 2, the first ask)`` in d dimensions.
+        candidates: how many places a model is asked about in every ask.
+        outcome_constraints: bounds on reported metrics.
+
+    Raises:
+        ConfigError: an option is out of range, or a bound cannot be read.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        seed: int,
+        initial_points: int | None,
+        candidates: int,
+        outcome_constraints: Sequence[str | OutcomeConstraint],
+    ) -> None:
+        super().__init__(space, objectives, seed)
+        if initial_points is not None:
+            whole("initial_points", initial_points, 1)
+        self._initial = initial_points or 2 * len(space) + 2
+        self._candidates = whole("candidates", candidates, 16, 65_536)
+        self._constraints = parse_outcome_constraints(outcome_constraints)
+        self._sequence = SobolSequence(len(space), seed)
+        self._place = 0
+        self._features = Features(space)
+
+    @abstractmethod
+    def batch(self, n: int, more_pending: list[Params]) -> list[Params]:
+        """Up to `n` claimed points of the models.
+
+        Args:
+            n: how many.
+            more_pending: chosen in this ask already, and to be kept away from like all pending ones.
+        """
+
+    def reset(self) -> None:
+        """Forgets everything but the configuration."""
+        super().reset()
+        self._place, self.note = 0, None
+
+    def propose(self, n: int) -> list[Params]:
+        """Initial points while there are too few, then the models'."""
+        self.note = None
+        known = len(self.completed())
+        initial = max(self._initial - len(self.points), 0)
+        if known < min(_FEWEST, self._initial) or not self.points:
+            initial = n
+        found, self._place = sobol_points(self, self._sequence, self._place, min(initial, n))
+        if len(found) < n and known >= 1:
+            with one_thread():
+                found += self.batch(n - len(found), found)
+        return found
