@@ -17,6 +17,7 @@ import os
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,8 +78,7 @@ def values(of: SearchSpace, params: dict[str, Any], several: bool) -> dict[str, 
 
 def resident_mib() -> float:
     """Of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no file of ours
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def grow(search: SearchAlgorithm, of: SearchSpace, told: int, *, several: bool) -> dict[str, list[float]]:
