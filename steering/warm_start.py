@@ -71,8 +71,9 @@ def read_starts(config: LoadedConfig) -> dict[str, Start]:
     """
     experiment = config.experiment
     starts = {}
+    runs: dict[str, tuple[list[str], list[PointRecord]]] = {}
     for model in experiment.models:
-        reader = _Reader(experiment, model, config.folder)
+        reader = _Reader(experiment, model, config.folder, runs)
         for number, entry in enumerate(experiment.warm_start):
             try:
                 reader.take(entry, number)
@@ -125,10 +126,23 @@ def write_starts(
 
 
 class _Reader:
-    """Reads the sources for one model."""
+    """Reads the sources for one model.
 
-    def __init__(self, experiment: Experiment, model: Model, folder: Path) -> None:
-        self._experiment, self._model, self._folder = experiment, model, folder
+    Args:
+        experiment: the config.
+        model: which.
+        folder: that sources are named relative to.
+        runs: of each run that was read, its models and its points with values; shared by all models.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        model: Model,
+        folder: Path,
+        runs: dict[str, tuple[list[str], list[PointRecord]]],
+    ) -> None:
+        self._experiment, self._model, self._folder, self._runs = experiment, model, folder, runs
         self._space: SearchSpace = experiment.space(model)
         self._goals = [goal.name for goal in experiment.goals]
         self.start = Start()
@@ -264,20 +278,24 @@ class _Reader:
         return broken, goal.sign * row.values[goal.name]
 
     def _run(self, place: str, key: str) -> Iterator[Row]:
+        if place not in self._runs:
+            self._runs[place] = self._read_run(place, key)
+        names, points = self._runs[place]
+        own = self._model.name if self._model.name in names else None
+        for point in (p for p in points if own in (None, p.model)):
+            measured = {**(point.metrics or {}), **(point.values or {})}
+            values = self._measured(measured, f"point {point.id} of {place}", key)
+            yield Row(f"point {point.id}", point.params, values)
+
+    def _read_run(self, place: str, key: str) -> tuple[list[str], list[PointRecord]]:
         beside = self._folder / place
         try:
             with open_view(
                 str(beside) if is_run(beside) else place, store=Path(self._experiment.store.folder)
             ) as view:
-                names = [m.name for m in view.models]
-                own = self._model.name if self._model.name in names else None
-                points = [p for p in view.points_of(own) if p.state == "done"]
+                return [m.name for m in view.models], [p for p in view.points if p.state == "done"]
         except UserError as exc:
             raise ConfigError(key, str(exc)) from None
-        for point in points:
-            measured = {**(point.metrics or {}), **(point.values or {})}
-            values = self._measured(measured, f"point {point.id} of {place}", key)
-            yield Row(f"point {point.id}", point.params, values)
 
     def _measured(self, metrics: Mapping[str, Any], where: str, key: str) -> dict[str, float]:
         for name in self._experiment.measured:

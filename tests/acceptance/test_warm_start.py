@@ -99,3 +99,21 @@ def test_what_cannot_be_used_is_said_before_anything_is_evaluated(
     assert sentence in err
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 2
+
+
+def test_each_model_takes_its_namesakes_points_and_a_new_one_all(tmp_path: Path) -> None:
+    few = {"max_points": 3, "points_per_iteration": 3}
+    project = Project(tmp_path, models=[{"name": "a"}, {"name": "b"}], steering=few)
+    project.steer()
+    before = project.points()
+    project.configure(
+        name="more", models=[{"name": "a"}, {"name": "c"}], steering=few, warm_start=["demo"], seed=4
+    )
+    project.steer()
+    known = [p for p in project.points() if p["iteration"] == 0]
+    assert [p["params"] for p in known if p["model"] == "a"] == [
+        p["params"] for p in before if p["model"] == "a"
+    ]
+    assert sorted(json.dumps(p["params"]) for p in known if p["model"] == "c") == sorted(
+        json.dumps(p["params"]) for p in before
+    )
