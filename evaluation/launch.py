@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from containers.process import Surroundings
+from containers.warden import MARK, Warden
 from evaluation.link import link_package
-from evaluation.process import Surroundings
 from evaluation.runners.command import CommandRunner
 from evaluation.runners.function import FunctionRunner, FunctionTarget
 from evaluation.settings import WorkerSettings, worker_id
 from evaluation.spool import Spool
-from evaluation.warden import MARK, Warden
 from evaluation.worker import Worker
 from hpo_steer import faults
 from hpo_steer.config.payload import payload_file

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from containers.process import ProcessGroup, Surroundings, died
 from evaluation.attempt import open_log, remove_if_empty
-from evaluation.process import ProcessGroup, Surroundings, died
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import check_metrics
 from hpo_steer.config.surroundings import INPUT, OUTPUT, PLACEHOLDER

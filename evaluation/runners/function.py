@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from containers.process import ProcessGroup, Surroundings, died
 from evaluation.attempt import open_log, point_of, remove_if_empty
-from evaluation.process import ProcessGroup, Surroundings, died
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import BOOTSTRAP
 

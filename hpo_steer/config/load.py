@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from hpo_steer.config.complaints import translated
 from hpo_steer.config.schema import Experiment
 from hpo_steer.config.source import Source, _Loader
 from hpo_steer.errors import ConfigError, UnknownAlgorithm, nearest
@@ -82,7 +83,7 @@ def validate(data: Mapping[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(dict(data))
     except ValidationError as exc:
-        raise _translated(exc) from None
+        raise translated(exc, Experiment) from None
 
 
 def check_algorithms(experiment: Experiment) -> None:
@@ -161,49 +162,3 @@ def _override(data: dict[str, Any], text: str) -> None:
         target[parts[-1]] = yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError:
         target[parts[-1]] = value
-
-
-def _translated(exc: ValidationError) -> ConfigError:
-    """The first of pydantic's complaints, in our words."""
-    errors = exc.errors(include_url=False)
-    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
-    parts = [
-        p for p in first["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(str|dict|list)\b", p))
-    ]
-    key = ""
-    for part in parts:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
-    kind = first["type"]
-    if kind == "extra_forbidden":
-        return ConfigError(key, f"unknown key; {nearest(str(parts[-1]), _keys(parts[:-1]))}")
-    if kind == "missing":
-        return ConfigError(key, "is missing")
-    if kind == "value_error":
-        inner = first.get("ctx", {}).get("error")
-        if isinstance(inner, ConfigError):
-            return inner
-        return ConfigError(key, str(inner))
-    if kind in ("dict_type", "model_type", "model_attributes_type", "dataclass_type"):
-        return ConfigError(key, f"expected keys and values, got {first['input']!r}")
-    given = first["input"]
-    shown = f", got {given!r}" if not isinstance(given, (dict, list)) else ""
-    return ConfigError(key, re.sub(r"^Input should be ", "should be ", first["msg"]) + shown)
-
-
-def _keys(parts: list[Any]) -> list[str]:
-    """The valid keys of the section at a path."""
-    section: Any = Experiment
-    for part in parts:
-        if isinstance(part, int):
-            continue
-        annotation = section.model_fields[part].annotation
-        section = next(
-            (a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_section(a)), None
-        )
-        if section is None:
-            return []
-    return list(section.model_fields)
-
-
-def _is_section(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)

@@ -6,8 +6,10 @@ import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from hpo_steer.config.container import Container, Files, imaged
+from hpo_steer.config.section import Count, Positive, Section
 from hpo_steer.errors import ConfigError
 from hpo_steer.messages import check_params
 from hpo_steer.objectives import Objective, parse_objectives
@@ -18,9 +20,6 @@ from hpo_steer.transport.settings import conceal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -30,12 +29,6 @@ def _check_name(value: str) -> str:
             f"{value!r} is no name: letters, digits, '_', '-' and '.', starting with a letter or digit"
         )
     return value
-
-
-class Section(BaseModel):
-    """A part of a config: unknown keys are errors, values keep their types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Trigger(Section):
@@ -134,6 +127,9 @@ class Evaluation(Section):
         function: ``FILE.py:NAME`` or ``package.module:NAME``, relative to the config's folder.
         command: a program and its arguments, where ``{name}`` stands for a parameter, ``{input}`` and ``{output}``
             for the JSON files of the point and of its metrics.
+        service: a program that stays up and takes a point a line; see "Messages" in the documentation.
+        container: what the function, command or service runs in.
+        files: the files through which a command meets the worker.
         python: the interpreter that runs the function; the default is the one hpo-steer runs in.
         env: environment variables for the training.
         workers: how many workers steering starts on this machine; 0: only those that connect over the broker.
@@ -151,6 +147,9 @@ class Evaluation(Section):
 
     function: str | None = None
     command: list[str] | None = None
+    service: list[str] | None = None
+    container: Container | None = None
+    files: Files | None = None
     python: str | None = None
     env: dict[str, str] = {}
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
@@ -164,7 +163,12 @@ class Evaluation(Section):
     heartbeat_s: Positive = 5.0
     lease_s: Positive = 60.0
 
-    @field_validator("command", mode="before")
+    @field_validator("container", mode="before")
+    @classmethod
+    def _container(cls, value: Any) -> Any:
+        return imaged(value)
+
+    @field_validator("command", "service", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         import shlex
@@ -180,12 +184,15 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _one(self) -> Evaluation:
-        if (self.function is None) == (self.command is None):
+        if sum(form is not None for form in (self.function, self.command, self.service)) != 1:
             raise ValueError(
-                "needs exactly one of function: FILE.py:NAME and command: [program, argument, …]"
+                "needs exactly one of function: FILE.py:NAME, command: [program, argument, …] and "
+                "service: [program, argument, …]"
             )
-        if self.command == []:
-            raise ValueError("command is empty")
+        if [] in (self.command, self.service):
+            raise ValueError("service is empty" if self.command is None else "command is empty")
+        if self.files is not None and self.command is None:
+            raise ValueError("files go with a command")
         if self.lease_s < 2 * self.heartbeat_s:
             raise ValueError(
                 f"lease_s ({self.lease_s:g}) must be at least twice heartbeat_s ({self.heartbeat_s:g})"
@@ -254,12 +261,14 @@ class Model(Section):
     Attributes:
         name: unique in the experiment.
         constants: handed to the training with every point of this model.
+        data: its training files, for `evaluation.files`.
         search_space: this model's own space; else the experiment's.
         algorithm: this model's own algorithm; else the experiment's.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     constants: dict[str, Any] = {}
+    data: list[str] = []
     search_space: dict[str, Any] | None = None
     algorithm: str | dict[str, Any] | None = None
 

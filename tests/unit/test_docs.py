@@ -15,7 +15,8 @@ import yaml
 
 from hpo_steer import messages
 from hpo_steer.algorithm import FAILURE_KINDS
-from hpo_steer.config.schema import Experiment, Section, Steering
+from hpo_steer.config.schema import Experiment, Steering
+from hpo_steer.config.section import Section
 from hpo_steer.constraints import FUNCTIONS
 from hpo_steer.errors import MissingExtra
 from hpo_steer.registry import algorithm_class, registered

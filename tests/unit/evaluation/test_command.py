@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from containers.process import Surroundings
+from containers.warden import Warden
 from evaluation.attempt import AttemptFolder, log_tail
-from evaluation.process import Surroundings
 from evaluation.runners.base import Outcome, Task
 from evaluation.runners.command import CommandRunner
-from evaluation.warden import Warden
 from hpo_steer.messages import Work
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from evaluation.warden import Warden
+    from containers.warden import Warden
 
 GRACE_S = 5.0
 """How long a process may take to end after SIGTERM."""
