@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +156,8 @@ def test_a_service(bench: Place, container: dict[str, Any]) -> None:
             "    ask = json.loads(line)\n"
             "    x = ask['params']['x']\n"
             "    print('[1, 2]'); print('{\"key\": [1]}')\n"
-            "    if x < 0: print(json.dumps({'key': ask['key'], 'failure': {'kind': 'invalid', 'message': 'below 0'}}))\n"
+            "    bad = {'kind': 'invalid', 'message': 'below 0'}\n"
+            "    if x < 0: print(json.dumps({'key': ask['key'], 'failure': bad}))\n"
             "    elif x > 8: print(json.dumps({'key': ask['key'], 'failure': {'kind': 'bored'}}))\n"
             "    elif x > 7: sys.exit(3)\n"
             "    else: print(json.dumps({'key': ask['key'], 'metrics': {'loss': x, 'number': number}}))\n"
@@ -229,8 +229,11 @@ def test_checkpoints_go_to_the_next_attempt(bench: Place) -> None:
         train=(
             "import json, os, sys\n"
             "if os.path.isdir('state'):\n"
-            "    json.dump({'status': 0, 'loss': json.load(open('epoch.json'))}, open('output.json', 'w')); sys.exit()\n"
-            "os.mkdir('state'); open('state/weights', 'w').write('w'); json.dump(7, open('epoch.json', 'w')); sys.exit(1)\n"
+            "    epoch = json.load(open('epoch.json'))\n"
+            "    json.dump({'status': 0, 'loss': epoch}, open('output.json', 'w'))\n"
+            "    sys.exit()\n"
+            "os.mkdir('state'); open('state/weights', 'w').write('w')\n"
+            "json.dump(7, open('epoch.json', 'w')); sys.exit(1)\n"
         ),
     )
     first = place.run(1, 1)
@@ -339,12 +342,12 @@ def test_nothing_is_left_when_the_worker_is_killed(
 
 
 def test_an_image_that_is_not_there(bench: Place, podman_image: str) -> None:
+    os.environ.setdefault("USER", "root")
     with pytest.raises(
         ContainerError, match=r'there is no image "localhost/no/such:1" here, and podman cannot pull it'
     ):
         bench({"container": {"image": "localhost/no/such:1", "runtime": "podman"}, "command": ["true"]})
     with pytest.raises(ContainerError, match="there is no unpacked image /no/such/folder"):
-        os.environ.setdefault("USER", "root")
         bench({"container": {"image": "/no/such/folder", "runtime": "charliecloud"}, "command": ["true"]})
 
 
@@ -371,10 +374,19 @@ def test_auto_takes_what_works(
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(
-        ContainerError, match="no container runtime works here .podman: is not installed; docker: is not"
+        ContainerError, match=r"no container runtime works here \(podman: is not installed; docker"
     ):
         bench({"container": podman_image, "command": ["echo", "3"]})
-    shutil.copy("/bin/true", tmp_path / "bin/true")
+
+
+def test_what_a_runtime_cannot_do_is_said_before_anything_runs(bench: Place) -> None:
+    require_program("ch-run")
+    os.environ.setdefault("USER", "root")
+    container = {"image": str(require_base()), "runtime": "charliecloud", "network": False}
+    with pytest.raises(ContainerError, match=r"container.network: false is beyond charliecloud"):
+        bench({"container": container, "command": ["true"]})
+    with pytest.raises(ContainerError, match=r"container.memory_mib is beyond none"):
+        bench({"container": {"runtime": "none", "memory_mib": 5}, "command": ["true"]})
 
 
 def _until(true: Callable[[], bool], handle: Handle) -> None:
