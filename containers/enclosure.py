@@ -114,19 +114,13 @@ class Enclosure:
             ContainerError: something is asked for that the runtime cannot do.
         """
         inner = {**self._env, **env}
-        if not self.real:
-            launch = Launch("", tuple(argv), "", str(workdir), mounts_of(self._container, self._folder))
-            return Entered(self.runtime.command(launch), inner, None)
         place = self.inside(workdir, workdir)
-        seen = {mount.inside: mount for mount in mounts}
-        seen[place] = Mount(str(workdir), place)
-        seen |= {mount.inside: mount for mount in mounts_of(self._container, self._folder)}
         launch = Launch(
             self.image,
             tuple(argv),
             self._name(),
             place,
-            tuple(sorted(seen.values(), key=lambda mount: mount.inside)),  # outer ones first
+            self._seen(Mount(str(workdir), place), mounts),
             inner,
             network=self._container.network,
             user=self._container.user,
@@ -137,7 +131,16 @@ class Enclosure:
             interactive=interactive,
         )
         self.runtime.make_ready(launch)
-        return Entered(self.runtime.command(launch), {}, self.runtime.removal(launch.name))
+        command = self.runtime.command(launch)
+        return Entered(command, {} if self.real else inner, self.runtime.removal(launch.name))
+
+    def _seen(self, working: Mount, mounts: Sequence[Mount]) -> tuple[Mount, ...]:
+        """What is seen inside; outer places come before those in them."""
+        own = mounts_of(self._container, self._folder)
+        if not self.real:
+            return own
+        seen = {mount.inside: mount for mount in (*mounts, working, *own)}
+        return tuple(sorted(seen.values(), key=lambda mount: mount.inside))
 
     def _name(self) -> str:
         mark = re.sub(r"[^A-Za-z0-9_.-]", "-", self._mark)
