@@ -118,6 +118,8 @@ class SearchAlgorithm(ABC):
         ended: None while there are points to propose, else why not (space exhausted, converged). Once it is
             set an ask may return fewer points than it was asked for, and none at last.
         note: what the last ask has to say to the user, one sentence; None mostly.
+        short: why the last ask returned fewer points than wanted though there may be more later; None mostly. After
+            an empty answer it is asked again when a point that is being evaluated has ended.
 
     Example:
         >>> class Corner(SearchAlgorithm):
@@ -129,6 +131,7 @@ class SearchAlgorithm(ABC):
 
     ended: str | None = None
     note: str | None = None
+    short: str | None = None
 
     def __init__(
         self, space: SearchSpace, objectives: Sequence[Objective], seed: int = 0, **options: Any

@@ -8,7 +8,7 @@ A method that knows nothing of outcome constraints is told a point that breaks o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError, ConfigError, HpoSteerError, OutsideSpace, nearest
@@ -19,16 +19,19 @@ from hpo_steer.registry import (
     algorithm_name,
     build,
     entry,
+    is_outside,
     takes_outcome_constraints,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
 _ROUNDS = 10
+
+Outside: TypeAlias = "Callable[[Mapping[str, Any], Path], type[SearchAlgorithm]]"
 
 
 class Guest:
@@ -41,6 +44,7 @@ class Guest:
         seed: fixes every random choice.
         folder: what a ``class`` or a ``generator`` is named relative to.
         forbid: whether points proposed before are left out.
+        outside: makes the class of an algorithm that is a program of the user's.
         outcome_constraints: over what trainings measure.
 
     Raises:
@@ -58,14 +62,19 @@ class Guest:
         folder: Path = Path(),
         *,
         forbid: bool = False,
+        outside: Outside | None = None,
         outcome_constraints: Sequence[str] = (),
     ) -> None:
         options: dict[str, Any] = {k: v for k, v in spec.items() if k not in FORMS}
         self._space, self._forbid = space, forbid
         self.name = algorithm_name(spec)
-        self._users = "class" in spec or ("name" in spec and entry(self.name).plugin)
+        outsider = outside is not None and is_outside(spec)
+        self._users = "class" in spec or outsider or ("name" in spec and entry(self.name).plugin)
         cls: type[SearchAlgorithm]
-        if "class" in spec:
+        if outside is not None and outsider:
+            cls = outside(spec, folder)
+            options = dict(spec)
+        elif "class" in spec:
             cls = _user_class(self.name, folder)
         elif "generator" in spec:
             cls = _generator(self.name, folder, forbid=forbid)
@@ -89,16 +98,17 @@ class Guest:
     @property
     def note(self) -> str | None:
         """What the last ask has to say to the user."""
-        return None if self._algorithm.note is None else str(self._algorithm.note)
+        said = [str(text) for text in (self._algorithm.note, self._algorithm.short) if text is not None]
+        return "; ".join(said) or None
 
     def ask(self, n: int) -> list[Point]:
-        """Exactly `n` points, or fewer with `ended` set.
+        """Exactly `n` points, or fewer with `ended` set, or with a note where the algorithm says that more may come.
 
         Raises:
             AlgorithmError: the method failed, or proposed something that is no point of the space.
         """
         points = self._fresh(n)
-        if len(points) != n and self.ended is None:
+        if len(points) != n and self.ended is None and (len(points) > n or self._algorithm.short is None):
             raise AlgorithmError(f'algorithm "{self.name}" returned {len(points)} points; {n} were asked for')
         return points
 
@@ -114,7 +124,7 @@ class Guest:
                     self._seen.add(key)
                     points.append(Point(self._numbered, proposal))
                     self._numbered += 1
-            if len(points) >= n or self._algorithm.ended:
+            if len(points) >= n or self._algorithm.ended or self._algorithm.short:
                 return points
         self._ended = (
             f"{self.name} proposed nothing new {_ROUNDS} times in a row, and duplicates are forbidden"
@@ -122,7 +132,7 @@ class Guest:
         return points
 
     def _proposals(self, n: int) -> Sequence[Point] | Sequence[Params]:
-        self._algorithm.note = None
+        self._algorithm.note = self._algorithm.short = None
         try:
             proposals = self._algorithm.ask(n)
         except HpoSteerError:

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 
 from hpo_steer import faults
 from hpo_steer.errors import ConfigError, HpoSteerError, MalformedMessage, UserError
-from hpo_steer.guests import Guest
+from hpo_steer.free_space import search_space
+from hpo_steer.guests import Guest, Outside
 from hpo_steer.jsonlines import dumps, history_from_json, loads, observation_from_json
 from hpo_steer.launcher import pin
 from hpo_steer.objectives import parse_objectives
-from hpo_steer.space import SearchSpace
 
 
 class Host:
@@ -26,10 +26,11 @@ class Host:
 
     Args:
         replies: where answers go.
+        outside: makes the classes of algorithms that are programs of the user's.
     """
 
-    def __init__(self, replies: BinaryIO) -> None:
-        self._replies = replies
+    def __init__(self, replies: BinaryIO, outside: Outside | None = None) -> None:
+        self._replies, self._outside = replies, outside
         self._guests: dict[str, Guest] = {}
 
     def read(self, line: bytes) -> None:
@@ -74,11 +75,12 @@ class Host:
             pin("algorithms")
         self._guests[request["model"]] = Guest(
             request["algorithm"],
-            SearchSpace.from_dict(request["search_space"], request["constraints"]),
+            search_space(request["search_space"], request["constraints"]),
             parse_objectives(request["objectives"]),
             request["seed"],
             Path(request.get("folder", ".")),
             forbid=request.get("duplicates") == "forbid",
+            outside=self._outside,
             outcome_constraints=request.get("outcome_constraints", ()),
         )
         self._reply({"op": "opened", "model": request["model"]})

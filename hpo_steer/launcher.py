@@ -40,6 +40,11 @@ def steer() -> None:
     _start("steering.cli")
 
 
+def outside() -> None:
+    """The process that runs users' steering programs."""
+    _start("steering.outside.host")
+
+
 def evaluate() -> None:
     """The program hpo-evaluate."""
     _start("evaluation.cli")

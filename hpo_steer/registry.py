@@ -32,13 +32,34 @@ if TYPE_CHECKING:
     from hpo_steer.algorithm import SearchAlgorithm
 
 
-FORMS = ("name", "class", "generator")
-"""Keys of which the ``algorithm`` of a config has one: it says which it is; all others are options."""
+FORMS = ("name", "class", "generator", "command", "service")
+"""Keys of which the ``algorithm`` of a config has one: it says which it is; all others are options.
+
+A ``container`` alone is one too: a service, which is what its image's entry point runs.
+"""
+OUTSIDE = ("command", "service", "container")
+"""Those that run in no interpreter of ours."""
+_LONGEST_NAME = 60
+
+
+def algorithm_form(spec: Mapping[str, Any]) -> str | None:
+    """Which of the forms an ``algorithm`` of a config has; None if it has none."""
+    return next((form for form in (*FORMS, "container") if spec.get(form) is not None), None)
 
 
 def algorithm_name(spec: Mapping[str, Any]) -> str:
-    """What an ``algorithm`` of a config is called: its name, or its class."""
-    return next(str(spec[form]) for form in FORMS if form in spec)
+    """What an ``algorithm`` of a config is called: its name, its class, its command, or its image."""
+    form = algorithm_form(spec) or "name"
+    named = spec[form]
+    if isinstance(named, Mapping):
+        named = named.get("image", "container")
+    text = " ".join(map(str, named)) if isinstance(named, list) else " ".join(str(named).split())
+    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+
+
+def is_outside(spec: Mapping[str, Any]) -> bool:
+    """Whether an ``algorithm`` of a config is a program of the user's."""
+    return algorithm_form(spec) in OUTSIDE
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from hpo_steer.jsonlines import (
     read_lines,
     read_reply,
 )
-from hpo_steer.registry import algorithm_name
+from hpo_steer.registry import algorithm_name, is_outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 _SEED_STEP = 7919
+_OUTSIDE = ("-c", "from hpo_steer.launcher import outside; outside()")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Opening:
 
     Attributes:
         model: whose it is.
-        spec: ``{name: …}``, ``{class: …}`` or ``{generator: …}``, with options.
+        spec: ``{name: …}``, ``{class: …}`` or another form, with options.
         space: where points come from.
         objectives: what to optimise.
         seed: fixes every random choice.
@@ -133,6 +134,9 @@ class Opening:
         spec = experiment.algorithm_of(model)
         if spec.get("name") == "auto" and (limit := experiment.steering.point_limit) is not None:
             spec = {"budget": limit, **spec}
+        if is_outside(spec):
+            limit = experiment.steering.point_limit
+            spec = {"model": model.name, "segment": number, "max_points": limit, **spec}
         return cls(
             model.name,
             spec,
@@ -232,10 +236,11 @@ class ProcessHost(AlgorithmHost):
 
     Args:
         log: file that takes what the process prints.
+        outside: whether it is one that runs programs of the user's.
     """
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self, log: Path, *, outside: bool = False) -> None:
+        self._log, self._outside = log, outside
         self._out: SimpleQueue[bytes | None] = SimpleQueue()
         self._in: deque[bytes | MalformedMessage | None] = deque()
         self._wake_read, self._wake_write = os.pipe()
@@ -244,7 +249,7 @@ class ProcessHost(AlgorithmHost):
         self._closed = False
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hpo_steer.host"],
+                [sys.executable, "-P", *(_OUTSIDE if outside else ("-m", "hpo_steer.host"))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -257,7 +262,7 @@ class ProcessHost(AlgorithmHost):
 
     def again(self) -> ProcessHost:
         """A new process in place of this one; its algorithms have to be opened anew."""
-        return ProcessHost(self._log)
+        return ProcessHost(self._log, outside=self._outside)
 
     # ------------------------------------------------------------ its threads
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_steer.algorithm import Point, Told
 from hpo_steer.errors import AlgorithmError
 from hpo_steer.parameters import canonical
-from hpo_steer.registry import entry
+from hpo_steer.registry import entry, is_outside
 from steering.book import steps
 from steering.hosts import (
     AlgorithmHost,
@@ -39,7 +39,7 @@ class Hosts:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._cheap = InProcessHost()
-        self._process: ProcessHost | None = None
+        self._processes: dict[bool, ProcessHost] = {}
 
     def open(self, made_from: Opening) -> AlgorithmHost:
         """Creates an algorithm in the host that it belongs in.
@@ -51,15 +51,18 @@ class Hosts:
         name = made_from.spec.get("name")
         host: AlgorithmHost = self._cheap
         if name is None or entry(str(name)).heavy:
-            host = self._process = self._process or ProcessHost(self._log)
+            outside = is_outside(made_from.spec)
+            if outside not in self._processes:
+                self._processes[outside] = ProcessHost(self._log, outside=outside)
+            host = self._processes[outside]
         host.open(made_from)
         wait_opened(host, {made_from.model})
         return host
 
     def close(self) -> None:
-        """Ends the process."""
-        if self._process is not None:
-            self._process.close()
+        """Ends the processes."""
+        for process in self._processes.values():
+            process.close()
 
 
 def replay_run(view: RunView, model: str | None = None) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class ModelSearch:
         self.best: Mapping[str, float] | None = None
         self._front: list[tuple[float, ...]] = []
         self._since_better = 0
+        self._declined_at: int | None = None
 
     @property
     def front(self) -> tuple[tuple[float, ...], ...]:
@@ -78,6 +79,8 @@ class ModelSearch:
     def wanted(self) -> int:
         """How many points to ask for now; 0 for none."""
         if self.asking or self.stopped is not None:
+            return 0
+        if self._declined_at == self.ended and self.unevaluated:
             return 0
         rules = self._rules
         size = rules.points_per_iteration
@@ -105,8 +108,12 @@ class ModelSearch:
         self.asking, self.told_at_ask, self.wanted_at_ask = True, self.told, n
 
     def begin_iteration(self, size: int, exhausted: str | None = None) -> None:
-        """An ask has brought `size` points; `exhausted` says why there will be no more."""
+        """An ask has brought `size` points; `exhausted` says why there will be no more.
+
+        After one that has brought none, though there may be more, nothing is asked for until another point has ended.
+        """
         self.asking = False
+        self._declined_at = None if size else self.ended
         if size:
             self.iterations += 1
             self.proposed += size

@@ -20,7 +20,7 @@ import numpy as np
 from hpo_steer.config.secrets import broker_settings, inherited, store_password
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import ConfigError
-from hpo_steer.registry import entry
+from hpo_steer.registry import entry, is_outside
 from hpo_steer.transport import steering_end
 from steering.changes import check_resumable, recorded
 from steering.clock import Clock, SystemClock
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 _TICK_S = 0.2
 _QUIET_S = 1.0
 _GRACE_S = 10.0
+_OPEN_S = 300.0
+"""How long the algorithms may take to be created."""
+_PULL_S = 3600.0
+"""The same where an image may have to be fetched before."""
 
 
 @dataclass(frozen=True)
@@ -345,7 +349,7 @@ class _Hosts:
         """
         experiment = self._config.experiment
         cheap: InProcessHost | None = None
-        heavy: dict[bool, list[ProcessHost]] = {True: [], False: []}
+        heavy: dict[str, list[ProcessHost]] = {}
         limit = min(len(experiment.models), os.cpu_count() or 1)
         waiting: dict[int, set[str]] = {}
         for number, model in enumerate(experiment.models):
@@ -357,26 +361,29 @@ class _Hosts:
                 host = cheap
             else:
                 # users' classes never share an interpreter with our algorithms
-                mine = heavy[name is None]
+                outside = is_outside(opening.spec)
+                mine = heavy.setdefault("programs" if outside else "classes" if name is None else "ours", [])
                 if len(mine) < limit:
-                    mine.append(ProcessHost(self._folder.logs / f"algorithm-{len(self._all)}.log"))
+                    log = self._folder.logs / f"algorithm-{len(self._all)}.log"
+                    mine.append(ProcessHost(log, outside=outside))
                 host = mine[number % len(mine)]
             if host not in self._all:
                 self._all.append(host)
             self.openings.append((model, opening, host))
             host.open(opening)
             waiting.setdefault(id(host), set()).add(model.name)
+        programs = heavy.get("programs", [])
         for host in list(self._all):
             try:
-                self._wait(host, waiting[id(host)])
+                self._wait(host, waiting[id(host)], _PULL_S if host in programs else _OPEN_S)
             except ConfigError as exc:
                 raise exc.at(self._config.source.where(exc.key)) from None
 
-    def _wait(self, host: AlgorithmHost, models: set[str]) -> None:
+    def _wait(self, host: AlgorithmHost, models: set[str], timeout_s: float) -> None:
         """Waits until a host's algorithms were made; a process that died meanwhile is started again."""
         for tries_left in (2, 1, 0):
             try:
-                wait_opened(host, models)
+                wait_opened(host, models, timeout_s)
             except HostDied:
                 if not tries_left or not isinstance(host, ProcessHost):
                     raise

@@ -92,7 +92,7 @@ def check_algorithms(experiment: Experiment) -> None:
     Raises:
         ConfigError: an unknown name, with the nearest valid one, or an option that belongs elsewhere.
     """
-    from hpo_steer.registry import FORMS, entry
+    from hpo_steer.registry import FORMS, algorithm_form, entry, is_outside
 
     for model in {id(m.algorithm): m for m in experiment.models}.values():
         spec = experiment.algorithm_of(model)
@@ -101,8 +101,15 @@ def check_algorithms(experiment: Experiment) -> None:
                 "algorithm.outcome_constraints",
                 "is no option of an algorithm: put outcome_constraints at the top level, beside objectives",
             )
-        if sum(form in spec for form in FORMS) != 1:
+        if sum(form in spec for form in FORMS) != 1 and algorithm_form(spec) != "container":
             raise ConfigError("algorithm", _formless(spec))
+        if is_outside(spec):
+            continue
+        if "container" in spec:
+            raise ConfigError(
+                "algorithm.container",
+                "goes with command or service, or alone; hpo-steer's own methods need none",
+            )
         for form in ("class", "generator"):
             if form in spec and not re.fullmatch(r"[^:]+:[A-Za-z_]\w*", str(spec[form])):
                 raise ConfigError(
@@ -120,7 +127,10 @@ def _formless(spec: Mapping[str, Any]) -> str:
     """What to say about an ``algorithm`` that has none of its leading keys, or several."""
     from hpo_steer.registry import FORMS
 
-    text = "needs exactly one of name: NAME, class: FILE.py:CLASS and generator: MODULE:CLASS"
+    text = (
+        "needs exactly one of name: NAME, class: FILE.py:CLASS, generator: MODULE:CLASS, command: PROGRAM … and "
+        "service: PROGRAM …"
+    )
     given = [form for form in FORMS if form in spec]
     if given:
         return f"{text}, and has {' and '.join(given)}"

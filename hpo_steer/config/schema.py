@@ -11,9 +11,11 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from hpo_steer.config.container import Container, Files, imaged
 from hpo_steer.config.section import Count, Positive, Section
 from hpo_steer.errors import ConfigError
+from hpo_steer.free_space import search_space
 from hpo_steer.messages import check_params
 from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
+from hpo_steer.registry import is_outside
 from hpo_steer.space import SearchSpace
 from hpo_steer.transport.settings import conceal
 
@@ -294,8 +296,8 @@ class Experiment(Section):
         objectives: metrics to minimise or maximise.
         outcome_constraints: bounds on metrics that a point keeps to count as good.
         models: the things tuned; one, called ``main``, if none are listed.
-        algorithm: a name, ``{name: …, option: …}``, ``{class: FILE.py:CLASS, option: …}`` or
-            ``{generator: MODULE:CLASS, option: …}``.
+        algorithm: a name, ``{name: …, option: …}``, ``{class: FILE.py:CLASS, option: …}``,
+            ``{generator: MODULE:CLASS, option: …}``, ``{command: PROGRAM …}`` or ``{service: PROGRAM …}``.
         warm_start: what is known beforehand: runs, CSV files, points with or without values.
         steering: iterations and stop rules.
         evaluation: what a worker runs.
@@ -384,6 +386,8 @@ class Experiment(Section):
             ConfigError: naming the key and what is wrong.
         """
         spec = self.search_space if model is None or model.search_space is None else model.search_space
+        if not spec and is_outside(self.algorithm_of(model)):
+            return search_space(spec, self.constraints)
         return SearchSpace.from_dict(spec, self.constraints)
 
     def algorithm_of(self, model: Model | None = None) -> Mapping[str, Any]:
