@@ -6,48 +6,64 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
+    from containers.enclosure import Enclosure
+    from containers.launch import Mount
     from containers.warden import Warden
 
 GRACE_S = 5.0
 """How long a process may take to end after SIGTERM."""
+_KILLED = 137
+_CONTAINER_CODES = {
+    125: "could not be started: its container could not be made (the log says why)",
+    126: "could not be started: the image's program cannot be run",
+    127: "could not be started: the image has no such program",
+    _KILLED: "was killed by SIGKILL in its container (perhaps it went beyond its memory)",
+}
+_REMOVAL = str(Path(__file__).with_name("removal.py"))
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every child of a worker gets.
+    """What every child of a worker, or of an algorithm's process, gets.
 
     Attributes:
-        env: its environment.
+        env: its environment; in a container, the environment of the program that runs the container.
         cwd: its working directory.
-        warden: kills it if the worker is killed.
+        warden: kills it if its parent is killed.
+        enclosure: the container that it runs in; None: none.
     """
 
     env: Mapping[str, str]
     cwd: Path
     warden: Warden
+    enclosure: Enclosure | None = None
 
 
 class ProcessGroup:
-    """A running child and what it has started.
+    """A running child and what it has started, in a container or not.
 
     Args:
         argv: the program and its arguments.
         around: its surroundings.
         env: further environment variables.
         log_fd: where its stderr goes, and its stdout unless `stdout_fd` is given.
+        stdin_fd: where its stdin comes from; else it is empty.
         stdout_fd: where its stdout goes.
-        pass_fds: descriptors it inherits.
+        pass_fds: descriptors it inherits (not into a container).
+        mounts: what a container sees besides the mounts of its config.
 
     Raises:
         OSError: it cannot be started.
+        ContainerError: something is asked for that the container's runtime cannot do.
     """
 
     def __init__(
@@ -57,24 +73,35 @@ class ProcessGroup:
         *,
         log_fd: int,
         env: Mapping[str, str] | None = None,
+        stdin_fd: int | None = None,
         stdout_fd: int | None = None,
         pass_fds: Sequence[int] = (),
+        mounts: Sequence[Mount] = (),
     ) -> None:
         self._warden = around.warden
+        self._removal: Sequence[str] | None = None
+        if around.enclosure is None:
+            inner = {**around.env, **(env or {})}
+        else:
+            entered = around.enclosure.enter(
+                argv, around.cwd, env=env or {}, mounts=mounts, interactive=stdin_fd is not None
+            )
+            argv, inner, self._removal = entered.argv, {**around.env, **entered.env}, entered.removal
         self._process = subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin_fd is None else stdin_fd,
             stdout=log_fd if stdout_fd is None else stdout_fd,
             stderr=log_fd,
             cwd=around.cwd,
-            env={**around.env, **(env or {})},
+            env=inner,
             pass_fds=pass_fds,
             start_new_session=True,
         )
-        self._warden.began(self.pid)
+        self._warden.began(self.pid, self._removal)
         self._fd = _open_pidfd(self.pid)
         self._kill_at: float | None = None
-        self._killed = False
+        self._killed = self._reaped = False
+        self._ending: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
@@ -86,7 +113,20 @@ class ProcessGroup:
         return () if self._fd is None else (self._fd,)
 
     def exited(self) -> bool:
-        """Whether the child itself has ended; it stays a zombie, so that its group's id stays its own."""
+        """Whether the child itself has ended; it stays a zombie, so that its group's id stays its own.
+
+        One that runs a container has ended when the container has, too.
+        """
+        if self._reaped:
+            return True
+        if not self._left():
+            return False
+        if self._removal is not None and self._ending is None and self._by_signal():
+            self._end_container()
+        return self._ending is None or self._ending.poll() is not None
+
+    def _left(self) -> bool:
+        """Whether the child's own process is over."""
         if self._process.returncode is not None:
             return True
         if not hasattr(os, "waitid"):
@@ -96,6 +136,16 @@ class ProcessGroup:
         except ChildProcessError:
             return True
 
+    def _by_signal(self) -> bool:
+        """Whether a signal has ended the child, so that its container may go on without it."""
+        if self._process.returncode is not None or not hasattr(os, "waitid"):
+            return (self._process.poll() or 0) < 0
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return ended is not None and ended.si_code != os.CLD_EXITED
+
     def terminate(self) -> None:
         """Asks the group to end; `tick` kills it after `GRACE_S`."""
         if self._kill_at is None:
@@ -104,9 +154,12 @@ class ProcessGroup:
 
     def kill(self) -> None:
         """Kills the group at once."""
-        if not self._killed:
+        if not self._killed and not self._reaped:
             self._killed = True
-            self._signal(signal.SIGKILL)
+            if self._removal is None:
+                self._signal(signal.SIGKILL)
+            elif self._ending is None:
+                self._end_container()
 
     def tick(self, now: float) -> None:
         """Kills the group if its grace is over."""
@@ -119,14 +172,36 @@ class ProcessGroup:
         Returns:
             The child's exit code; negative: the signal that ended it.
         """
+        boxed = self._removal is not None and not self._reaped and self._ending is None
+        if boxed and (not self._left() or self._by_signal()):
+            self._end_container()
+        if self._ending is not None:
+            self._ending.wait()
         if self._process.returncode is None:
             self._signal(signal.SIGKILL)
         self._warden.ended(self.pid)
         code = self._process.wait()
+        self._reaped = True
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
         return code
+
+    def died(self, code: int, when: str = "") -> str:
+        """A sentence about how it ended, given its exit code."""
+        if self._removal is not None and code in _CONTAINER_CODES:
+            return _CONTAINER_CODES[code] + (f" {when}" if when and code == _KILLED else "")
+        return died(code, when)
+
+    def _end_container(self) -> None:
+        """In a process beside this one: it takes a moment, and no loop waits for it."""
+        self._ending = subprocess.Popen(
+            [sys.executable, "-I", "-S", _REMOVAL, str(self.pid), *(self._removal or ())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is not None:  # reaped: the id may be somebody else's by now

@@ -1,8 +1,9 @@
-"""Kills a worker's children when the worker itself has been killed.
+"""Kills a worker's children, or those of an algorithm's process, when that itself has been killed.
 
 Standard library only; one process a worker.
 
-The warden reads a pipe from its worker: ``+123`` for a process group that began, ``-123`` for one that ended.
+The warden reads a pipe from its worker: ``+123`` for a process group that began, ``-123`` for one that ended;
+``+123 ["podman", "rm", …]`` for one that runs a container, with what removes that.
 When the pipe ends without a goodbye, the worker is dead, and every group that is left is killed, and so is
 every process that carries the worker's mark in its environment (a child that was born in the worker's last
 moment, or that has left its group). A process on its own can do this after ``kill -9`` of the worker; death
@@ -12,11 +13,13 @@ signals (PR_SET_PDEATHSIG) would reach the children only, not theirs.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 MARK = "HPO_STEER_WORKER"
@@ -31,17 +34,24 @@ class Warden:
 
     def __init__(self, mark: str) -> None:
         self.mark = mark
-        self._groups: set[int] = set()
+        self._groups: dict[int, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def began(self, group: int) -> None:
-        """A process group began."""
-        self._groups.add(group)
-        self._tell(f"+{group}\n")
+    def began(self, group: int, removal: Sequence[str] | None = None) -> None:
+        """A process group began.
+
+        Args:
+            group: its id.
+            removal: what removes the container that it runs, if it runs one.
+        """
+        self._groups[group] = line = (
+            f"+{group}\n" if removal is None else f"+{group} {json.dumps([*removal])}\n"
+        )
+        self._tell(line)
 
     def ended(self, group: int) -> None:
         """A process group is killed, and will be reaped next."""
-        self._groups.discard(group)
+        self._groups.pop(group, None)
         self._tell(f"-{group}\n")
 
     def close(self) -> None:
@@ -56,7 +66,7 @@ class Warden:
     def _tell(self, line: str) -> None:
         if self._process is None or self._process.poll() is not None:
             self._start()
-            line = "".join(f"+{group}\n" for group in self._groups)
+            line = "".join(self._groups.values())
         stdin = self._process.stdin if self._process else None
         if stdin is not None:
             with contextlib.suppress(OSError):
@@ -79,20 +89,29 @@ class Warden:
 def _watch(mark: str) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    groups: set[int] = set()
+    groups: dict[int, list[str] | None] = {}
     for line in sys.stdin.buffer:
-        group = int(line[1:])
+        group, _, removal = line[1:].partition(b" ")
         if line.startswith(b"+"):
-            groups.add(group)
+            groups[int(group)] = json.loads(removal) if removal else None
         else:
-            groups.discard(group)
-    for group in groups:
-        with contextlib.suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
+            groups.pop(int(group), None)
+    removals = [_remove(group, removal) for group, removal in groups.items() if removal is not None]
+    for group, removal in groups.items():
+        if removal is None:
+            with contextlib.suppress(OSError):
+                os.killpg(group, signal.SIGKILL)
+    for process in removals:
+        process.wait()
     for _ in range(20):
         if not _kill_marked(f"{MARK}={mark}".encode()):
             return
         time.sleep(0.05)
+
+
+def _remove(group: int, removal: Sequence[str]) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-I", "-S", str(Path(__file__).with_name("removal.py")), str(group), *removal]
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL)
 
 
 def _kill_marked(mark: bytes) -> bool:

@@ -132,6 +132,7 @@ def _from_config(
         address=local,
         parent=int(os.environ[PARENT]) if PARENT in os.environ else None,
         cautions=() if PARENT in os.environ else cautions(broker, None, loaded.folder),
+        data={model.name: model.data for model in goals.models if model.data},
     )
 
 

@@ -5,30 +5,39 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hpo_steer
+from containers.enclosure import Enclosure
+from containers.launch import Mount
 from containers.process import Surroundings
 from containers.warden import MARK, Warden
+from containers.work_folder import WorkFolder
 from evaluation.link import link_package
+from evaluation.runners.children import ChildRunner
 from evaluation.runners.command import CommandRunner
-from evaluation.runners.function import FunctionRunner, FunctionTarget
+from evaluation.runners.files import FilesRunner
+from evaluation.runners.targets import FunctionTarget, ServiceTarget
 from evaluation.settings import WorkerSettings, worker_id
 from evaluation.spool import Spool
 from evaluation.worker import Worker
 from hpo_steer import faults
 from hpo_steer.config.payload import payload_file
-from hpo_steer.config.surroundings import interpreter
+from hpo_steer.config.surroundings import boxed, interpreter
 from hpo_steer.errors import ConfigError
 from hpo_steer.transport import BrokerSettings, worker_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from evaluation.runners.base import Runner
     from evaluation.tally import Snapshot
     from hpo_steer.config.schema import Evaluation
+
+_LINK_INSIDE = "/opt/hpo-steer"
+"""The folder in a container that holds nothing but the package `hpo_steer`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class Assignment:
         address: the local steering's socket, if that has started us.
         parent: the steering process that has started us, if one has.
         cautions: what to warn of.
+        data: the data files of each model that lists its own.
     """
 
     experiment: str
@@ -61,6 +71,7 @@ class Assignment:
     address: str | None = None
     parent: int | None = None
     cautions: Sequence[str] = ()
+    data: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def default_work_dir(experiment: str) -> Path:
@@ -126,18 +137,54 @@ def make_worker(
         address=assignment.address,
         on_retry=on_retry,
     )
-    runner = make_runner(assignment, warden, settings.logs)
+    runner = make_runner(assignment, warden, settings.logs, say)
     spool = Spool(work_dir.resolve() / "spool", worker, say)
     return Worker(transport, runner, spool, settings, say=say, show=show), warden
 
 
-def make_runner(assignment: Assignment, warden: Warden, logs: Path) -> Runner:
-    """The runner that a config asks for."""
+def make_runner(assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None]) -> Runner:
+    """The runner that a config asks for.
+
+    Raises:
+        ContainerError: it asks for a container that cannot be had here.
+    """
     evaluation, folder = assignment.evaluation, assignment.folder.resolve()
-    link = link_package(assignment.work_dir.resolve())
-    around = Surroundings(_environment(evaluation, link, warden.mark), folder, warden)
+    work_dir = assignment.work_dir.resolve()
+    link = link_package(work_dir)
+    enclosure, mounts, seen_link = None, list[Mount](), str(link)
+    if evaluation.container is not None:
+        if boxed(evaluation):
+            seen_link = _LINK_INSIDE
+            package = str(Path(hpo_steer.__file__).resolve().parent)
+            mounts = [Mount(package, f"{seen_link}/hpo_steer", writable=False)]
+        inner = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": seen_link, "HOME": "/tmp"} | evaluation.env  # noqa: S108
+        enclosure = Enclosure(evaluation.container, folder, warden.mark, inner, os.environ)
+        enclosure.provide(say)
+    around = Surroundings(_environment(evaluation, link, warden.mark), folder, warden, enclosure)
+    if evaluation.files is not None and evaluation.command is not None:
+        return FilesRunner(
+            evaluation.command,
+            around,
+            assignment.objectives,
+            evaluation.files,
+            WorkFolder(folder, [work_dir]),
+            parameters=assignment.parameters,
+            data=assignment.data,
+            mounts=mounts,
+        )
     if evaluation.command is not None:
-        return CommandRunner(evaluation.command, around, assignment.objectives, assignment.parameters)
+        return CommandRunner(evaluation.command, around, assignment.objectives, assignment.parameters, mounts)
+    points = Mount(str(work_dir / "points"), str(work_dir / "points"))
+    if evaluation.service is not None:
+        service = ServiceTarget(evaluation.service, assignment.objectives, (*mounts, points))
+        return ChildRunner(service, around, logs)
+    return ChildRunner(_function(assignment, seen_link, enclosure, (*mounts, points)), around, logs)
+
+
+def _function(
+    assignment: Assignment, link: str, enclosure: Enclosure | None, mounts: Sequence[Mount]
+) -> FunctionTarget:
+    evaluation, folder = assignment.evaluation, assignment.folder.resolve()
     assert evaluation.function is not None  # noqa: S101 - the schema sees to it
     file, module, name = payload_file(evaluation.function, folder)
     path = [folder]
@@ -145,17 +192,20 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path) -> Runner:
         path = list(dict.fromkeys((file.parent, folder)))
     else:
         file = None  # found by its name, as `import` does
-    target = FunctionTarget(
-        file,
+    inside = boxed(evaluation)
+    seen = enclosure.inside if enclosure is not None else lambda path, _: str(path)
+    return FunctionTarget(
+        None if file is None else seen(file, folder),
         module,
         name,
-        path,
-        interpreter(evaluation.python, folder),
+        [seen(each, folder) for each in path],
+        evaluation.python or "python3" if inside else str(interpreter(evaluation.python, folder)),
         link,
         assignment.objectives,
         evaluation.reuse,
+        stdio=inside,
+        mounts=mounts,
     )
-    return FunctionRunner(target, around, logs)
 
 
 def _environment(evaluation: Evaluation, link: Path, mark: str) -> dict[str, str]:

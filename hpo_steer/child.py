@@ -2,8 +2,9 @@
 
 Standard library only, Python 3.9 or later: it runs in the user's interpreter, which sees `hpo_steer` and
 nothing else of ours. A worker starts it as ``python -c BOOTSTRAP LINK SETUP``. It reads one JSON request a
-line from an inherited socket, and answers each with a line, ``{"metrics": {...}}`` or ``{"failure": {"kind":
-..., "message": ...}}``. What the training prints goes to the log, never to that socket.
+line from an inherited socket (in a container: from standard input), and answers each with a line,
+``{"metrics": {...}}`` or ``{"failure": {"kind": ..., "message": ...}}``. What the training prints goes to the
+log, never to that socket.
 """
 
 from __future__ import annotations
@@ -41,8 +42,7 @@ def main() -> None:
     """Serves requests until the worker hangs up, or one request if it was started for one."""
     setup = json.loads(sys.argv.pop(1))
     sys.argv[:] = [setup.get("file") or setup["module"]]
-    fd = setup["fd"]
-    os.set_inheritable(fd, False)
+    fd, answers = _lines(setup["fd"])
     _readable_log()
     faults.arm(os.environ)
     sys.path[:0] = setup["path"]
@@ -64,9 +64,26 @@ def main() -> None:
                 os._exit(0)
             faults.reached("child.trained")
             _flush()
-            _write(fd, json.dumps(answer).encode() + b"\n")
+            _write(answers, json.dumps(answer).encode() + b"\n")
             if setup["once"]:
                 return
+
+
+def _lines(fd: Optional[int]) -> Tuple[int, int]:
+    """Where requests come from and answers go to; what the training prints never goes there.
+
+    Args:
+        fd: an inherited socket; None: standard input and output, as in a container.
+    """
+    if fd is not None:
+        os.set_inheritable(fd, False)
+        return fd, fd
+    requests, answers = os.dup(0), os.dup(1)  # no child of the training inherits them
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
 
 
 def check_metrics(value: Any, objectives: Sequence[str], who: str) -> Answer:  # noqa: PLR0911 - a list of rules

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from containers.process import ProcessGroup, Surroundings, died
+from containers.launch import Mount
+from containers.process import ProcessGroup, Surroundings
 from evaluation.attempt import open_log, remove_if_empty
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
 from hpo_steer.child import check_metrics
@@ -31,6 +32,7 @@ class CommandRunner(Runner):
         objectives: metrics that the command must give.
         parameters: names that the search space knows; one that a point lacks (it is switched off) becomes an
             empty text. Other braces are left alone.
+        mounts: what its container sees besides the working folder and the point's.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class CommandRunner(Runner):
         around: Surroundings,
         objectives: Sequence[str],
         parameters: Sequence[str] = (),
+        mounts: Sequence[Mount] = (),
     ) -> None:
         self._command, self._around, self._objectives = command, around, objectives
+        self._mounts = mounts
         self._absent = dict.fromkeys(parameters, "")
         self._running: set[_Running] = set()
 
@@ -48,13 +52,15 @@ class CommandRunner(Runner):
         """Starts an attempt; raises as `Runner.start`."""
         folder = task.folder.make()
         (folder / "input.json").write_text(json.dumps(task.work.params), encoding="utf-8")
-        texts = {
-            **self._absent,
-            **{name: _text(value) for name, value in task.work.params.items()},
-            INPUT: str(folder / "input.json"),
-            OUTPUT: str(folder / "output.json"),
-        }
-        argv = [fill(argument, texts) for argument in self._command]
+        texts = {INPUT: str(folder / "input.json"), OUTPUT: str(folder / "output.json")}
+        return self.run(task, [fill(argument, self.texts(task) | texts) for argument in self._command])
+
+    def texts(self, task: Task) -> dict[str, str]:
+        """What the placeholders of parameters stand for."""
+        return {**self._absent, **{name: _text(value) for name, value in task.work.params.items()}}
+
+    def run(self, task: Task, argv: Sequence[str]) -> Handle:
+        """Runs the command of an attempt."""
         handle = _Running(self, task, argv)
         self._running.add(handle)
         return handle
@@ -67,8 +73,19 @@ class CommandRunner(Runner):
 
     def group(self, task: Task, argv: Sequence[str], log_fd: int, stdout_fd: int) -> ProcessGroup:
         """The processes of an attempt."""
-        env = {"HPO_STEER_SLOT": str(task.slot), **task.folder.environment(task.work)}
-        return ProcessGroup(argv, self._around, env=env, log_fd=log_fd, stdout_fd=stdout_fd)
+        point = os.path.dirname(task.folder.path)  # noqa: PTH120 - a string, as the runtimes have it
+        return ProcessGroup(
+            argv,
+            self.surroundings(task),
+            env={"HPO_STEER_SLOT": str(task.slot), **task.folder.environment(task.work)},
+            log_fd=log_fd,
+            stdout_fd=stdout_fd,
+            mounts=(*self._mounts, Mount(point, point)),
+        )
+
+    def surroundings(self, task: Task) -> Surroundings:  # noqa: ARG002 - others have one for each
+        """Where an attempt runs."""
+        return self._around
 
     def read(self, task: Task, stdout: bytes) -> Outcome:
         """The metrics that a command has left."""
@@ -82,6 +99,12 @@ class CommandRunner(Runner):
             return self._check(float(line), "the last line of output")
         came = f"the last line is {line[:200]!r}" if line else "there is no output"
         return failed("error", f"no metrics: {self._expected()}; {came}")
+
+    def look_after(self, task: Task, now: float) -> None:
+        """Called now and then while a command runs."""
+
+    def over(self, task: Task, code: int) -> None:
+        """Called when a command has ended with an exit code, and all that it has started."""
 
     def ended(self, handle: _Running) -> None:
         """A handle is spent."""
@@ -148,10 +171,11 @@ class _Running(Handle):
         self._read()
         if not exited:
             self._group.tick(now)
+            self._runner.look_after(self._task, now)
             return None
         code = self.end()
         if code != 0:
-            return failed("error", f"the command {died(code)}")
+            return failed("error", f"the command {self._group.died(code)}")
         return self._runner.read(self._task, bytes(self._stdout))
 
     def stop(self) -> None:
@@ -173,6 +197,7 @@ class _Running(Handle):
             os.close(self._pipe)
             os.close(self._log_fd)
             remove_if_empty(self._task.log)
+            self._runner.over(self._task, code)
         self._runner.ended(self)
         return code
 

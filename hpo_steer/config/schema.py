@@ -127,7 +127,7 @@ class Evaluation(Section):
         function: ``FILE.py:NAME`` or ``package.module:NAME``, relative to the config's folder.
         command: a program and its arguments, where ``{name}`` stands for a parameter, ``{input}`` and ``{output}``
             for the JSON files of the point and of its metrics.
-        service: a program that stays up and takes a point a line; see "Messages" in the documentation.
+        service: a program that stays up and takes a point a line; empty: the entry point of the container's image.
         container: what the function, command or service runs in.
         files: the files through which a command meets the worker.
         python: the interpreter that runs the function; the default is the one hpo-steer runs in.
@@ -163,6 +163,14 @@ class Evaluation(Section):
     heartbeat_s: Positive = 5.0
     lease_s: Positive = 60.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _image_alone(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("container") is None:
+            return value
+        given = [form for form in ("function", "command", "service") if value.get(form) is not None]
+        return value if given else {**value, "service": []}
+
     @field_validator("container", mode="before")
     @classmethod
     def _container(cls, value: Any) -> Any:
@@ -189,8 +197,10 @@ class Evaluation(Section):
                 "needs exactly one of function: FILE.py:NAME, command: [program, argument, …] and "
                 "service: [program, argument, …]"
             )
-        if [] in (self.command, self.service):
-            raise ValueError("service is empty" if self.command is None else "command is empty")
+        if self.command == []:
+            raise ValueError("command is empty")
+        if self.service == [] and (self.container is None or self.container.image is None):
+            raise ValueError("service is empty; only an image has an entry point to run instead")
         if self.files is not None and self.command is None:
             raise ValueError("files go with a command")
         if self.lease_s < 2 * self.heartbeat_s:

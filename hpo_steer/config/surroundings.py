@@ -49,10 +49,20 @@ def check_evaluation(
     Raises:
         ConfigError: no such file, function, module, interpreter or program.
     """
-    if evaluation.command is not None:
-        return _check_command(evaluation, folder, parameters, say)
+    command, service = evaluation.command, evaluation.service
+    if command is not None or service is not None:
+        key = "evaluation.command" if command is not None else "evaluation.service"
+        if command is not None and evaluation.files is None:
+            _check_placeholders(command, parameters, say)
+        if boxed(evaluation):
+            return (
+                "the image's entry point" if not (command or service) else " ".join(command or service or [])
+            )
+        return _find_program(command or service or [], evaluation, folder, key)
     assert evaluation.function is not None  # noqa: S101 - the schema sees to it
     check_payload(evaluation.function, folder, "evaluation.function")
+    if boxed(evaluation):
+        return f"{evaluation.function}, run by {evaluation.python or 'python3'} in its container"
     file, module, _ = payload_file(evaluation.function, folder)
     python = interpreter(evaluation.python, folder)
     if file is None or evaluation.python is not None:
@@ -119,20 +129,27 @@ def _probe(python: Path, module: str, folder: Path, evaluation: Evaluation) -> t
     return version
 
 
-def _check_command(
-    evaluation: Evaluation, folder: Path, parameters: Sequence[str], say: Callable[[str], None]
-) -> str:
-    command = evaluation.command or []
+def boxed(evaluation: Evaluation) -> bool:
+    """Whether what is run lies in a container, out of this machine's sight."""
+    return evaluation.container is not None and evaluation.container.runtime != "none"
+
+
+def _find_program(command: Sequence[str], evaluation: Evaluation, folder: Path, key: str) -> str:
     program = command[0]
     path = evaluation.env.get("PATH", os.environ.get("PATH"))
     place = str(folder / program) if os.sep in program else program
     found = program if "{" in program else shutil.which(place, path=path)
     if found is None:
         where = "" if os.sep in program else " on the PATH"
-        raise ConfigError("evaluation.command", f'there is no program "{program}"{where}')
+        raise ConfigError(key, f'there is no program "{program}"{where}')
+    return found
+
+
+def _check_placeholders(
+    command: Sequence[str], parameters: Sequence[str], say: Callable[[str], None]
+) -> None:
     known = {*parameters, INPUT, OUTPUT}
     for name in PLACEHOLDER.findall(" ".join(command)) if parameters else ():
         if name not in known:
             hint = nearest(name, known)
             say(f"evaluation.command: {{{name}}} is no parameter and stays as it is; {hint}")
-    return found
