@@ -26,5 +26,7 @@ def config_of(data: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], tupl
     from containers.phpo.options import from_json
 
     made = imported(from_json(data), path.resolve().parent, name=path.stem)
-    first = f"{path.name} is phpo's and is translated, its loss minimised; hpo-steer import-phpo {path} shows how"
+    first = (
+        f"{path.name} is phpo's and is translated, its loss minimised; hpo-steer import-phpo {path} shows how"
+    )
     return made.config, (first, *made.caveats)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from containers.phpo.docker import image_name
 from containers.phpo.fates import Ledger
 from containers.phpo.placeholders import left_alone
+from hpo_steer.config.surroundings import INPUT, OUTPUT, PLACEHOLDER
 from hpo_steer.errors import ConfigError
 
 MAX_WORKERS = 1024
@@ -15,12 +17,13 @@ WORKDIR = "/srv/workDir"
 """Where PanDA's evaluation containers start."""
 
 
-def evaluation_section(ledger: Ledger, models: int) -> dict[str, Any]:
+def evaluation_section(ledger: Ledger, models: int, parameters: Iterable[str]) -> dict[str, Any]:
     """The ``evaluation`` of a config.
 
     Args:
         ledger: the options.
         models: how many there are; phpo's bound on jobs is for each of them.
+        parameters: names of the search space: our commands may hold them in braces.
 
     Raises:
         ConfigError: a value that makes no sense; its key is the option.
@@ -30,6 +33,11 @@ def evaluation_section(ledger: Ledger, models: int) -> dict[str, Any]:
     ledger.say("evaluationExec", "evaluation.command, run by /bin/sh")
     for note in left_alone(text):
         ledger.say("evaluationExec", note, kept=False)
+    ours = {INPUT, OUTPUT, *parameters}
+    for name in sorted(ours & set(PLACEHOLDER.findall(text))):
+        ledger.say(
+            "evaluationExec", f"{{{name}}} is filled in by hpo-steer: rename that variable", kept=False
+        )
     gpus = _architecture(ledger)
     if image is not None:
         container = {"image": image_name(image), "workdir": WORKDIR, **({"gpus": True} if gpus else {})}

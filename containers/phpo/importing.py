@@ -69,7 +69,7 @@ class _Import:
         if segments is not None:
             config["models"] = self._models(segments, config.pop("models"))
         config["steering"] = steering_section(self.ledger)
-        config["evaluation"] = evaluation_section(self.ledger, _count(segments))
+        config["evaluation"] = evaluation_section(self.ledger, _count(segments), config["search_space"])
         return Imported(config, self.ledger.fates())
 
     def _name(self) -> str:

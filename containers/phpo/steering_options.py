@@ -99,7 +99,7 @@ def _hpogrid_notes(text: str) -> list[str]:
     notes = []
     if not re.search(r"(?:^|\s)(?:-s|--space)\b", text):
         notes.append(
-            "hpogrid 1.3.3 refuses to run without -s FILE, though it takes the space from %IN: add -s none"
+            "hpogrid 1.3.3, if the image has it, wants -s FILE, and takes the space from %IN all the same: add -s none"
         )
     if found := re.search(r"\s(-[lsnmio]=)", text):
         notes.append(f"hpogrid 1.3.3 takes no {found[1]}VALUE: write a space in place of =")
