@@ -59,7 +59,7 @@ def _architecture(ledger: Ledger) -> bool:
     text = ledger.get("architecture")
     if text is None:
         return False
-    gpu = bool(re.search(r"&\s*\S", text)) or '"gpu' in text.lower()
+    gpu = re.search(r"&\s*\S|nvidia|gpu", text, re.IGNORECASE) is not None
     if gpu and ledger.get("evaluationContainer") is not None:
         ledger.say("architecture", "evaluation.container.gpus: true")
     ledger.say(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from containers.phpo.importing import imported
+from containers.phpo.options import from_json
 from containers.phpo.placeholders import fill_steering
 from containers.phpo.spaces import translate
 from containers.phpo.steering_files import INPUT, OUTPUT, read_steering_output, write_steering_input
 from hpo_steer.algorithm import Failure
+from hpo_steer.config import validate
 from hpo_steer.errors import AlgorithmError
 from hpo_steer.space import SearchSpace
 
@@ -60,6 +64,26 @@ def ask(
     done = generate(program, folder, n)
     assert done.returncode == 0, done.stdout + done.stderr
     return read_steering_output(folder / OUTPUT, segment)
+
+
+TRANSPOSE = """
+import json, sys
+from hpogrid.core import defaults
+from hpogrid.interface.idds import main
+main.kGridSiteMetadataFileName = defaults.kGridSiteMetadataFileName  # its import is missing in 1.3.3
+json.dump(main.transpose_config(json.load(sys.stdin))[0], sys.stdout)
+"""
+PROJECT = {
+    "project_name": "demo",
+    "search_space": SPACE,
+    "hpo_config": {
+        "algorithm": "nevergrad",
+        "algorithm_param": {"method": "RandomSearch"},
+        "num_trials": 20,
+        "max_concurrent": 3,
+    },
+    "grid_config": {"container": "docker://gitlab.example/hpogrid:latest"},
+}
 
 
 def check_inside(points: list[dict[str, Any]]) -> None:
@@ -116,3 +140,33 @@ def test_what_an_import_warns_of_is_so(
     done = generate(hpogrid, tmp_path, 2, EXEC.replace(*change))
     assert done.returncode == 2
     assert complaint in done.stderr
+
+
+def test_what_hpogrid_hands_to_phpo_becomes_a_config_whose_command_it_runs(
+    hpogrid: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [hpogrid / "python", "-c", TRANSPOSE],
+        input=json.dumps(PROJECT),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    (tmp_path / "space.json").write_text(json.dumps(SPACE))
+    given = from_json({**json.loads(done.stdout), "searchSpaceFile": "space.json"})
+    made = imported(given, tmp_path, name="demo")
+    config = validate(made.config)
+    assert config.evaluation.workers == 3
+    assert config.steering.max_points == 20
+    assert any("add -s none" in caveat for caveat in made.caveats)
+    algorithm = made.config["algorithm"]
+    inside = algorithm["container"]["workdir"]
+    shell, flag, text = algorithm["command"]
+    assert (shell, flag) == ("/bin/bash", "-c")
+    write_steering_input(tmp_path / INPUT, [(POINT, 0.5)], SPACE)
+    text = text.replace("generate", "generate -s none").replace(inside, str(tmp_path))
+    assert generate(hpogrid, tmp_path, 2, text).returncode == 0
+    points = read_steering_output(tmp_path / OUTPUT)
+    assert len(points) == 2
+    check_inside(points)

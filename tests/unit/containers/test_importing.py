@@ -10,7 +10,6 @@ from containers.phpo.importing import Imported, imported
 from containers.phpo.options import BY_NAME, OPTIONS, RESULTS, from_json, from_words, words_of
 from hpo_steer.config import load_config, validate
 from hpo_steer.errors import ConfigError, HpoSteerError, UserError
-from hpo_steer.registry import FORMS
 
 PAYLOADS = Path(__file__).parents[2] / "payloads" / "phpo"
 NEEDED = {"steeringExec": "run img steer %IN", "evaluationExec": "bash train.sh"}
@@ -58,13 +57,24 @@ def test_every_option_with_a_value_has_a_row(name: str) -> None:
     assert rows >= set_ones
 
 
-@pytest.mark.skipif("command" not in FORMS, reason="there are no steering commands yet")
-@pytest.mark.parametrize("name", ["plain", "full", "segmented"])
-def test_a_dump_is_loaded_as_a_config(name: str) -> None:
-    config = load_config(PAYLOADS / f"{name}.json", ["steering.max_points=3"])
+@pytest.mark.parametrize("name", ["plain", "full", "segmented", "documented"])
+def test_a_json_of_phpo_is_loaded_as_a_config(name: str) -> None:
+    config = load_config(PAYLOADS / f"{name}.json", ["steering.max_points=3", "algorithm=random"])
     assert config.experiment.steering.max_points == 3
+    assert config.experiment.algorithm == "random"
     assert config.remarks[0].startswith(f"{name}.json is phpo's and is translated")
     assert config.folder == PAYLOADS
+
+
+def test_a_config_of_ours_has_no_remarks(tmp_path: Path) -> None:
+    file = tmp_path / "ours.json"
+    ours = {
+        "name": "x",
+        "search_space": {"x": {"type": "int", "low": 0, "high": 1}},
+        "objectives": {"y": "minimize"},
+    }
+    file.write_text(json.dumps({**ours, "evaluation": {"command": "true"}}))
+    assert load_config(file).remarks == ()
 
 
 def test_the_plain_dump() -> None:
@@ -122,6 +132,17 @@ def test_the_segmented_dump() -> None:
     assert config.evaluation.max_retries == 12
 
 
+def test_the_example_of_pandas_documentation() -> None:
+    result = imported(from_json(recorded("documented")), PAYLOADS, name="documented")
+    config = validate(result.config)
+    assert config.name == "documented"
+    assert config.search_space["cnn_block_depths_1"] == {"type": "categorical", "choices": [1, 2]}
+    assert "listed twice" in fate(result, "searchSpaceFile")
+    assert result.config["algorithm"]["command"][:2] == ["/bin/sh", "-c"]
+    assert result.config["algorithm"]["command"][2].endswith('--outfile=$PWD/%OUT -l=nevergrad"')
+    assert "takes no -l=VALUE" in fate(result, "steeringExec")
+
+
 # ---------------------------------------------------------------- single options
 
 
@@ -161,6 +182,7 @@ def test_names(text: str, name: str) -> None:
         ("#x86_64&nvidia", True),
         ("#&nvidia:vram>=40960", True),
         ('{"gpu_spec": {"vendor": "nvidia"}}', True),
+        ("nvidia-gpu", True),  # what hpogrid writes
         ("#x86_64-*-avx2", False),
         ("x86_64-centos7-gcc8-opt", False),
     ],
