@@ -242,15 +242,14 @@ class Float(Parameter):
     def check(self, value: Value) -> float:
         """The value as a float."""
         number = float(_number(self.name, value))
+        if self.step is not None:
+            rung = self._ladder[self._rung(number)]
+            if abs(rung - number) <= 1e-9 * max(abs(self.low), abs(self.high), self.step):
+                return rung
         if not self.low <= number <= self.high:
             raise OutsideSpace(f"{self.name}: {number!r} lies outside {self.low} to {self.high}")
         if self.step is not None:
-            rung = self._ladder[self._rung(number)]
-            if abs(rung - number) > 1e-9 * max(abs(self.low), abs(self.high), self.step):
-                raise OutsideSpace(
-                    f"{self.name}: {number!r} is not {self.low} plus a multiple of {self.step}"
-                )
-            return rung
+            raise OutsideSpace(f"{self.name}: {number!r} is not {self.low} plus a multiple of {self.step}")
         return number + 0.0  # -0.0 and 0.0 are one value
 
 

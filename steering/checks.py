@@ -43,6 +43,8 @@ def check_config(path: Path) -> Iterator[Finding]:
     except HpoSteerError as exc:
         yield Finding("config", False, str(exc))
         return
+    for text in config.remarks:
+        yield Finding("config", True, text)
     experiment = config.experiment
     goals = ", ".join(
         [*(f"{g.direction} {g.name}" for g in experiment.goals), *map(str, experiment.outcomes)]

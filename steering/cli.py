@@ -26,6 +26,7 @@ _COMMANDS = (
     "plot",
     "check",
     "init",
+    "import-phpo",
     "algorithms",
     "replay",
     "permissions",
@@ -110,8 +111,11 @@ def run(
 
 
 def _register() -> None:
-    for name in (n for n in _COMMANDS if (Path(__file__).parent / "commands" / f"{n}.py").exists()):
-        app.command(name)(getattr(import_module(f"steering.commands.{name}"), name))
+    folder = Path(__file__).parent / "commands"
+    for name in _COMMANDS:
+        module = name.replace("-", "_")
+        if (folder / f"{module}.py").exists():
+            app.command(name)(getattr(import_module(f"steering.commands.{module}"), module))
 
 
 def fail(error: BaseException) -> int:

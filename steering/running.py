@@ -42,6 +42,8 @@ def run_experiment(
         raise UserError("--fresh starts anew and --extend goes on: choose one")
     config = load_config(path, overrides)
     progress = make_progress(quiet=quiet or as_json)
+    for text in config.remarks:
+        progress.notify("warning", text)
     _warn(config.experiment, progress)
     for text in cautions(config.experiment.broker, config.experiment.store, config.folder):
         progress.notify("warning", text)

@@ -1,3 +1,8 @@
 """Servers for all tests."""
 
-pytest_plugins = ["tests.servers.containers", "tests.servers.rabbitmq", "tests.servers.postgresql"]
+pytest_plugins = [
+    "tests.servers.containers",
+    "tests.servers.hpogrid",
+    "tests.servers.postgresql",
+    "tests.servers.rabbitmq",
+]

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from hpo_steer.config.complaints import translated
+from hpo_steer.config.foreign import translated as translated_config
 from hpo_steer.config.schema import Experiment
 from hpo_steer.config.source import Source, _Loader
 from hpo_steer.errors import ConfigError, UnknownAlgorithm, nearest
@@ -29,11 +30,13 @@ class LoadedConfig:
         path: its file.
         folder: where it lies; the user's files are named relative to it.
         source: its text, for line numbers in later errors.
+        remarks: what there is to say about a config that another program's was translated to, a sentence each.
     """
 
     experiment: Experiment
     path: Path
     source: Source
+    remarks: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -45,13 +48,17 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> LoadedConfig:
     """Reads and checks a config.
 
     Args:
-        path: a YAML, TOML or JSON file.
+        path: a YAML, TOML or JSON file; the JSON of PanDA's phpo is translated.
         overrides: ``key=value`` texts, as in ``steering.max_points=50``.
 
     Raises:
         ConfigError: names the file, the line and the key, and says what to do.
     """
     source = Source.read(path)
+    remarks: tuple[str, ...] = ()
+    if (foreign := translated_config(source.data, path)) is not None:
+        data, remarks = foreign
+        source = Source(path, data, {})
     overrides = list(overrides)
     for text in overrides:
         _override(source.data, text)
@@ -60,7 +67,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> LoadedConfig:
         check_algorithms(experiment)
     except ConfigError as exc:
         raise exc.at(_blame(exc.key, overrides) or source.where(exc.key)) from None
-    return LoadedConfig(experiment, path, source)
+    return LoadedConfig(experiment, path, source, remarks)
 
 
 def _blame(key: str, overrides: Iterable[str]) -> str | None:

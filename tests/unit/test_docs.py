@@ -13,6 +13,7 @@ import pytest
 import typer
 import yaml
 
+from containers.phpo.options import OPTIONS, Option
 from hpo_steer import messages
 from hpo_steer.algorithm import FAILURE_KINDS
 from hpo_steer.config.schema import Experiment, Steering
@@ -137,6 +138,12 @@ def test_the_commands_page_has_every_command_and_option() -> None:
     options = {o for program in programs for p in program.params for o in p.opts if o.startswith("--")}
     for option in options - {"--help", "--install-completion", "--show-completion"}:
         assert re.search(rf"`[^`]*{option}\b", text), f"docs/reference/commands.md has no {option}"
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: str(option.name))
+def test_the_phpo_page_has_every_option(option: Option) -> None:
+    rows = page("how-to/from-phpo.md").split("## Every option")[1].split("\n## ")[0]
+    assert re.search(rf"^\| [^|]*`{option.name}`", rows, re.M), f"phpo has the option {option.name}"
 
 
 def test_the_navigation_and_the_files_are_the_same() -> None:

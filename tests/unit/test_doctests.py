@@ -7,6 +7,9 @@ import pytest
 
 MODULES = [
     "algorithms.mobo",
+    "containers.phpo.options",
+    "containers.phpo.placeholders",
+    "containers.phpo.steering_files",
     "hpo_steer.algorithm",
     "hpo_steer.errors",
     "hpo_steer.registry",

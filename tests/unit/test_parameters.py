@@ -106,6 +106,8 @@ def test_discrete_values_have_equal_shares() -> None:
 
 def test_decimal_steps_give_decimal_values() -> None:
     p = parameter("p", {"type": "float", "low": 0.1, "high": 0.7, "step": 0.1})
+    assert p.check(0.09999999999999998) == 0.1  # what user code may make of round(x / step) * step
+    assert p.check(0.7000000000000002) == 0.7
     assert p.values() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 
 

@@ -1,0 +1,14 @@
+phpo --outDS user.me:search.v1/ --trainingDS user.me:data.v1 \
+  --nParallelEvaluation 4 --maxPoints=40 --maxEvaluationJobs 100 --maxPointsPerEvaluationJob 3 \
+  --nPointsPerIteration 8 --minUnevaluatedPoints 3 \
+  --steeringContainer gitlab.example/steering:1 \
+  --steeringExec 'python /opt/steer.py --n %NUM_POINTS --in %IN --out %OUT' \
+  --searchSpaceFile space.json \
+  --evaluationContainer docker://gitlab.example/train:1 \
+  --evaluationExec 'cd $PWD && ./train.sh %IN_DATA %RNDM:100 %MAXEVENTS' \
+  --evaluationInput point.json --evaluationOutput loss.json --evaluationTrainingData files.json \
+  --evaluationMeta meta.json --evaluationMetrics metrics.tgz \
+  --checkPointToSave 'model.pt,epochs' --checkPointToLoad saved.tgz --checkPointInterval 7 \
+  --alrbArgs '--nocvmfs --nohome' --architecture '#x86_64-*-avx2&nvidia:vram>=40960' \
+  --official --site SITE_A,SITE_B --workingGroup soft-valid --voms atlas:/atlas/Role=production --noEmail -v -3 \
+  --dumpJson full.json
