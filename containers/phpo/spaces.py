@@ -231,7 +231,8 @@ def _stepped(low: float, high: float, q: float, log: bool, place: _Place) -> Spe
     if q <= 0:
         raise place.wrong(f"q is a number above 0, got {q}")
     step = Fraction(str(q))
-    first, last = (round(Fraction(str(bound)) / step) * step for bound in (low, high))
+    first = min(round(low / q), round(Fraction(str(low)) / step)) * step  # draws are rounded as floats are
+    last = max(round(high / q), round(Fraction(str(high)) / step)) * step
     whole = step.denominator == first.denominator == 1
     if log and whole and step == 1 and first > 0:
         return _int(int(first), int(last), log=True)

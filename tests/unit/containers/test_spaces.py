@@ -112,6 +112,8 @@ def test_every_point_that_nevergrad_draws_from_hpogrid_words_is_inside(
 @settings(deadline=None)
 @given(RANGES, st.sampled_from([0.1, 0.25, 0.3, 1, 2, 7]), st.floats(0, 1))
 @example([-107251.0, 0.0], 0.1, 0.0)
+@example([110350.0, 110451.0], 0.1, 0.0)
+@example([110350.0, 110351.0], 0.1, 0.0)
 def test_every_rounded_draw_is_inside_its_steps(ends: list[float], q: float, place: float) -> None:
     ends = [round(end / 1000, 3) for end in ends]  # some hundreds of steps
     space = SearchSpace.from_dict(
