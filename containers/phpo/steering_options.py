@@ -11,6 +11,8 @@ from containers.phpo.fates import Ledger
 from containers.phpo.placeholders import left_alone
 from hpo_steer.errors import ConfigError
 
+_HPOGRID = "hpogrid generate"
+
 
 def algorithm_section(ledger: Ledger, *, segmented: bool, relocate: Callable[[str], str]) -> dict[str, Any]:
     """The ``algorithm`` of a config: the user's steering command.
@@ -41,6 +43,12 @@ def algorithm_section(ledger: Ledger, *, segmented: bool, relocate: Callable[[st
         ledger.say("steeringExec", note, kept=False)
     for note in _hpogrid_notes(text):
         ledger.say("steeringExec", note, kept=False)
+    if _HPOGRID in text:
+        made["failed"] = "omit"
+        ledger.say(
+            "steeringExec",
+            "algorithm.failed: omit; else it would wait for points that failed",
+        )
     if ledger.get("searchSpaceFile") is not None:
         made["opt_space"] = relocate(ledger.get("searchSpaceFile"))
     if segmented:
@@ -94,7 +102,7 @@ def _relocated(mount: str, relocate: Callable[[str], str]) -> str:
 
 def _hpogrid_notes(text: str) -> list[str]:
     """What the present hpogrid would refuse in its own command, found by running it."""
-    if "hpogrid generate" not in text:
+    if _HPOGRID not in text:
         return []
     notes = []
     if not re.search(r"(?:^|\s)(?:-s|--space)\b", text):

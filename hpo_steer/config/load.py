@@ -172,6 +172,8 @@ def _override(data: dict[str, Any], text: str) -> None:
         inner = target.get(part)
         if inner is None:
             inner = target[part] = {}
+        if part == "container" and isinstance(inner, str):
+            inner = target[part] = {"image": inner}
         if not isinstance(inner, dict):
             raise ConfigError(key, f'--set cannot reach into it: "{part}" holds {conceal(repr(inner))}')
         target = inner

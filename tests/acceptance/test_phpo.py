@@ -26,7 +26,7 @@ SPACE = {"x": {"method": "uniform", "dimension": {"low": 0.0, "high": 1.0}}}
 OPTIONS = {
     "outDS": "user.me.test/",
     "steeringContainer": "steering:1",
-    "steeringExec": "python steer.py %IN %OUT %NUM_POINTS",
+    "steeringExec": "python3 steer.py %IN %OUT %NUM_POINTS",
     "evaluationExec": "python3 train.py %IN_DATA %SEGMENT_NAME",
     "searchSpaceFile": "space.json",
     "segmentSpecFile": "segments.json",
@@ -34,12 +34,22 @@ OPTIONS = {
     "site": "ANY",
     "maxPoint": 5,
 }
-OUR_SEARCH = ("--set", "algorithm=random")
+STEER_PY = """
+import json, random, sys
+asked = json.load(open(sys.argv[1]))
+known = asked["points"]
+segment = asked["opt_space"][0]["model_id"]
+rng = random.Random(10 * segment + len(known))
+json.dump([[segment, {"x": rng.random()}] for _ in range(int(sys.argv[3]))], open(sys.argv[2], "w"))
+"""
+PLAIN = ("--set", "algorithm.container.runtime=none")
+"""Nothing that these tests check needs an image."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "steer.py").write_text(STEER_PY)
     for name, data in (("phpo", OPTIONS), ("space", SPACE), ("segments", SEGMENTS)):
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
     return tmp_path
@@ -65,7 +75,7 @@ def points(folder: Path, name: str) -> list[tuple[Any, ...]]:
 
 
 def test_a_json_of_phpo_runs_directly_and_says_what_it_is(folder: Path) -> None:
-    done = run(folder, "--config", "phpo.json", *OUR_SEARCH)
+    done = run(folder, "--config", "phpo.json", *PLAIN)
     assert "warning: phpo.json is phpo's and is translated, its loss minimised" in done.stderr
     assert 'warning: maxPoint: ignored: phpo has no such option; did you mean "maxPoints"?' in done.stderr
     found = points(folder, "user.me.test")
@@ -74,10 +84,10 @@ def test_a_json_of_phpo_runs_directly_and_says_what_it_is(folder: Path) -> None:
 
 
 def test_the_imported_config_does_the_same(folder: Path) -> None:
-    run(folder, "--config", "phpo.json", *OUR_SEARCH, "--set", "name=direct")
+    run(folder, "--config", "phpo.json", *PLAIN, "--set", "name=direct")
     made = run(folder, "import-phpo", "phpo.json", "-o", "my.yaml")
     assert "wrote my.yaml" in made.stdout
-    run(folder, "--config", "my.yaml", *OUR_SEARCH)
+    run(folder, "--config", "my.yaml", *PLAIN)
     assert points(folder, "user.me.test") == points(folder, "direct")
 
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ _STORAGE = """\
 driver = "overlay"
 graphroot = "{storage}"
 runroot = "/run/hpo-steer-tests/containers"
+"""
+
+
+_HPOGRID = """\
+FROM {base}
+COPY site-packages /opt/site-packages
+ENV PYTHONPATH=/opt/site-packages
+COPY hpogrid /usr/local/bin/
 """
 
 
@@ -88,3 +97,24 @@ def podman_image() -> str:
                 subprocess.run(command, stdin=tar.stdout, check=True, capture_output=True)
             assert tar.returncode == 0
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def hpogrid_image(podman_image: str, hpogrid: Path) -> str:
+    """An image with the real hpogrid, as PanDA's steering containers have it."""
+    environment = hpogrid.parent
+    name = f"localhost/hpo-steer-tests/{environment.name}:1"
+    with (CACHE / "podman.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if subprocess.run(["podman", "image", "exists", name], check=False).returncode == 0:
+            return name
+        (packages,) = environment.glob("lib/python3*/site-packages")
+        program = (hpogrid / "hpogrid").read_text().splitlines(keepends=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            context = Path(folder)
+            (context / "hpogrid").write_text("#!/usr/bin/python3\n" + "".join(program[1:]))
+            (context / "hpogrid").chmod(0o755)
+            (context / "Containerfile").write_text(_HPOGRID.format(base=podman_image))
+            shutil.copytree(packages, context / "site-packages", copy_function=os.link)
+            podman("build", "--quiet", "--tag", name, str(context))
+    return name
