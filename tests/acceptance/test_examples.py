@@ -40,7 +40,7 @@ def run_example(name: str, folder: Path) -> dict[str, Any]:
 
 
 def test_every_example_is_tested() -> None:
-    assert NAMES == ["command", "generator", "many_models", "own_algorithm"]
+    assert NAMES == ["command", "generator", "many_models", "own_algorithm", "service"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,6 +63,23 @@ def test_own_algorithm(tmp_path: Path) -> None:
     answer = run_example("own_algorithm", tmp_path)
     assert answer["points"] == 100
     assert answer["best"]["values"]["loss"] < answer["first_iteration_best"]
+
+
+def test_service(tmp_path: Path) -> None:
+    config = str(EXAMPLES / "service/config.yaml")
+    answer = json.loads(run(tmp_path, "--config", config, "--json"))
+    assert answer["done"] + answer["failed"].get("invalid", 0) == 40
+    assert answer["best"]["values"]["loss"] < answer["first_iteration_best"]
+
+
+def test_phpo(tmp_path: Path, podman_image: str) -> None:
+    config = json.loads((EXAMPLES / "phpo/phpo.json").read_text(encoding="utf-8"))
+    assert config["steeringContainer"] == config["evaluationContainer"] == podman_image
+    answer = json.loads(run(tmp_path, "--config", str(EXAMPLES / "phpo/phpo.json"), "--json"))
+    assert answer["done"] == answer["points"] == 24
+    best = json.loads(run(tmp_path, "best", "user.me.phpo", "-n", "1", "--json"))
+    assert [point["model"] for point in best] == ["photons", "pions"]
+    assert all(point["values"]["loss"] < 0.1 for point in best)
 
 
 def test_generator(tmp_path: Path) -> None:

@@ -78,9 +78,14 @@ def containers_here() -> list[str]:
 
 @pytest.fixture(scope="session")
 def podman_image() -> str:
-    """The base image in podman, which is set up for a machine that is itself a container (as root)."""
+    """The base image in podman."""
     require_program("podman")
     require_base()
+    return set_up_podman()
+
+
+def set_up_podman() -> str:
+    """Sets podman up for a machine that may itself be a container, and imports the base image; its name."""
     if os.geteuid() == 0:
         settings = CACHE / "podman"
         settings.mkdir(parents=True, exist_ok=True)
