@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pika
 
-from tests.acceptance.program import EVALUATE
+from tests.acceptance.program import EVALUATE, wait_for
 from tests.servers.node import start_node
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Stage:
         """Starts a worker in Node, whose trainings take so long."""
         env = {"TRAIN_SECONDS": str(seconds)}
         common = ["--broker", self.broker.url, "--experiment", self.experiment, "--heartbeat-s", "0.5"]
-        return self._keep(
+        return self.keep(
             start_node(
                 "foreign-worker",
                 "worker.mjs",
@@ -51,26 +52,30 @@ class Stage:
         common = ["--broker", self.broker.url, "--experiment", self.experiment]
         quick = ["--heartbeat-s", "0.5", "--lease-s", "3"]
         log = self.folder / "steering.log"
-        return self._keep(
-            start_node("foreign-steering", "steering.mjs", *common, *quick, *arguments, log=log)
-        )
+        return self.keep(start_node("foreign-steering", "steering.mjs", *common, *quick, *arguments, log=log))
 
     def evaluate(self, function: Path, work_dir: str = "work") -> subprocess.Popen[str]:
         """Starts a worker of ours."""
         whose = ["--broker", self.broker.url, "--experiment", self.experiment]
         what = ["--function", f"{function}:train", "--objective", "loss"]
-        return self._keep(
+        return self.run(EVALUATE, *whose, *what, "--work-dir", str(self.folder / work_dir))
+
+    def run(self, program: str, *arguments: str) -> subprocess.Popen[str]:
+        """Starts a program of ours."""
+        return self.keep(
             subprocess.Popen(
-                [EVALUATE, *whose, *what, "--work-dir", str(self.folder / work_dir)],
+                [program, *arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE,
                 text=True,
+                env={**os.environ, "HPO_STEER_BROKER_PASSWORD": "guest"},
             )
         )
 
-    def _keep(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    def keep(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        """Ends it with the test."""
         self._started.append(process)
         return process
 
@@ -95,6 +100,17 @@ class Stage:
                     return found
                 origin = properties.headers["x-queue"].removeprefix(f"hpo.{self.experiment}.")
                 found.append((origin, properties.headers["x-reason"], body))
+
+    def wait_for_dead_letters(self, n: int) -> list[tuple[str, str, bytes]]:
+        """Takes them until there were so many."""
+        found: list[tuple[str, str, bytes]] = []
+
+        def there() -> bool:
+            found.extend(self.dead_letters())
+            return len(found) >= n
+
+        wait_for(there, what=f"{n} dead letters")
+        return found
 
     def close(self) -> None:
         """Ends what still runs."""

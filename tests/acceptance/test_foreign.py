@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.acceptance.foreign import Stage
-from tests.acceptance.program import Project, wait_for
+from tests.acceptance.program import STEER, Project, wait_for
 from tests.servers.node import EXAMPLES
 from tests.servers.rabbitmq import RabbitNode
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.rabbitmq
 NEW_QUEUE_S = 2.0
 """RabbitMQ 3.10 says that a new quorum queue is there before it is on disk; killed then, it loses it."""
 
-EVALUATION = {"workers": 0, "heartbeat_s": 0.5, "lease_s": 3.0}
+EVALUATION = {"workers": 0, "heartbeat_s": 0.5, "lease_s": 5.0}
 SLOW = """
 import pathlib, time
 
@@ -40,15 +40,14 @@ def stage(tmp_path: Path, rabbitmq: RabbitNode) -> Iterator[Stage]:
     one.close()
 
 
-def project_of(stage: Stage, **changes: Any) -> Project:
-    url = stage.broker.url
-    return Project(stage.folder, name=stage.experiment, broker=url, evaluation=EVALUATION, **changes)
+def project_of(stage: Stage) -> Project:
+    return Project(stage.folder, name=stage.experiment, broker=stage.broker.url, evaluation=EVALUATION)
 
 
 def test_our_steering_with_workers_in_node(stage: Stage) -> None:
     workers = [stage.worker("--slots", "2"), stage.worker()]
     project = project_of(stage)
-    out = stage.finish(project.start("--config", "config.yaml"))
+    out = stage.finish(stage.keep(project.start("--config", "config.yaml")))
     assert "done: 20 points" in out
     points = project.points()
     assert all(p["state"] == "done" and p["attempts"] == 1 for p in points)
@@ -58,27 +57,39 @@ def test_our_steering_with_workers_in_node(stage: Stage) -> None:
     for worker in workers:
         stage.bow_out(worker)
     assert stage.dead_letters() == []
-    assert len({p["worker"] for p in points}) == 2
+
+
+def test_the_worker_example_as_its_readme_says(stage: Stage) -> None:
+    stage.experiment = "foreign_worker"
+    stage.worker("--slots", "2")
+    config = str(EXAMPLES / "foreign-worker" / "experiment.yaml")
+    broker = f"broker.url=amqp://guest@127.0.0.1:{stage.broker.port}/"
+    steering = stage.run(STEER, "--config", config, "--set", broker, "--json")
+    answer = json.loads(stage.finish(steering))
+    assert (answer["done"], answer["failed"]) == (24, {})
+    assert answer["best"]["values"]["loss"] < 0.05
 
 
 def test_a_worker_in_node_that_is_killed_loses_nothing(stage: Stage) -> None:
     victim = stage.worker("--slots", "2", seconds=30.0)
     project = project_of(stage)
-    steering = project.start("--config", "config.yaml")
-    wait_for(lambda: sum(p["state"] == "running" for p in _points(project)) == 2, what="two running points")
+    steering = stage.keep(project.start("--config", "config.yaml"))
+    wait_for(lambda: len(_running(project)) == 2, what="two running points")
+    taken = _running(project)
     victim.kill()
     victim.communicate()
     stage.worker()
     assert "done: 20 points" in stage.finish(steering)
     points = project.points()
-    assert sorted(p["attempts"] for p in points) == [1] * 18 + [2] * 2
+    assert all(p["state"] == "done" for p in points)
+    assert {p["attempts"] for p in points if p["id"] in taken} == {2}
     assert stage.dead_letters() == []
 
 
 def test_a_worker_in_node_connects_again(stage: Stage) -> None:
     worker = stage.worker("--slots", "2", seconds=0.3)
     project = project_of(stage)
-    steering = project.start("--config", "config.yaml")
+    steering = stage.keep(project.start("--config", "config.yaml"))
     wait_for(lambda: project.ended() >= 4, what="four points")
     time.sleep(NEW_QUEUE_S)
     stage.broker.kill()
@@ -124,12 +135,25 @@ def test_both_halves_in_node(stage: Stage) -> None:
     assert stage.dead_letters() == []
 
 
-def _points(project: Project) -> list[dict[str, Any]]:
+def test_both_halves_in_node_connect_again(stage: Stage) -> None:
+    steering = stage.steering("--points", "20", "--parallel", "4")
+    stage.worker("--slots", "2", seconds=0.2)
+    wait_for(lambda: "1 done, best" in stage.log(), what="the first result")
+    time.sleep(NEW_QUEUE_S)
+    stage.broker.kill()
+    stage.broker.start()
+    answer = json.loads(stage.finish(steering))
+    assert (answer["done"], answer["failed"]) == (20, 0)
+    assert stage.log().count("connected: experiment") >= 2
+
+
+def _running(project: Project) -> set[int]:
+    """Ids of the points that are running, while steering runs."""
     if not (project.folder / "runs").exists():
-        return []
+        return set()
     process = project.start("points", "--config", "config.yaml", "--json")
     out, _ = process.communicate(timeout=60)
-    return json.loads(out) if process.returncode == 0 else []
+    return {p["id"] for p in json.loads(out) if p["state"] == "running"} if process.returncode == 0 else set()
 
 
 def test_both_examples_share_their_connection() -> None:

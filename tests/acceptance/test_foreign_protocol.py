@@ -14,7 +14,6 @@ from hpo_steer.testing.transport import collect
 from hpo_steer.transport import BrokerSettings, steering_end, worker_end
 from hpo_steer.transport.base import Delivery, SteeringEnd
 from tests.acceptance.foreign import Stage
-from tests.acceptance.program import wait_for
 from tests.servers.node import require_node
 from tests.servers.rabbitmq import RabbitNode
 
@@ -29,8 +28,8 @@ PATIENCE_S = 60.0
 
 
 @pytest.fixture
-def stage(tmp_path: Path, rabbitmq: RabbitNode) -> Iterator[Stage]:
-    one = Stage(tmp_path, rabbitmq, f"foreign-{secrets.token_hex(4)}")
+def stage(tmp_path: Path, any_rabbitmq: RabbitNode) -> Iterator[Stage]:
+    one = Stage(tmp_path, any_rabbitmq, f"foreign-{secrets.token_hex(4)}")
     yield one
     one.close()
 
@@ -133,7 +132,7 @@ def test_cancelled_points_are_dropped(stage: Stage, desk: Desk) -> None:
 
 
 def test_a_worker_that_drains_gives_nothing_up(stage: Stage, desk: Desk) -> None:
-    worker = stage.worker(seconds=2.0)
+    worker = stage.worker(seconds=4.0)
     desk.send(1, 2)
     desk.wait(Started)
     worker.send_signal(signal.SIGTERM)
@@ -152,19 +151,17 @@ def test_malformed_messages_end_among_the_dead_letters(stage: Stage, desk: Desk)
             experiment=stage.experiment, run=RUN, point=1, attempt=1, model="m", iteration=1, params={}
         ).encoded()
     )
-    broken = [b"\xff", b"[]", b"{", *(json.dumps({**good, **change}).encode() for change in (
+    changes: list[dict[str, object]] = [
         {"v": 2}, {"type": "stop"}, {"experiment": "other"}, {"point": -1}, {"attempt": 0}, {"params": []},
         {"run": ""}, {"timeout_s": 0},
-    ))]  # fmt: skip
+    ]  # fmt: skip
+    broken = [b"\xff", b"[]", b"{", *(json.dumps({**good, **change}).encode() for change in changes)]
     for body in broken:
         stage.put("work", body)
     stage.put("control", b"nonsense")
     desk.send(2)
     desk.wait(Result)
-    letters: list[tuple[str, str, bytes]] = []
-    wait_for(
-        lambda: bool(letters.extend(stage.dead_letters()) or len(letters) > len(broken)), what="the letters"
-    )
+    letters = stage.wait_for_dead_letters(len(broken) + 1)
     assert sorted(body for origin, _, body in letters if origin == "work") == sorted(broken)
     assert [body for origin, _, body in letters if origin == "control"] == [b"nonsense"]
     assert all(reason for _, reason, _ in letters)
@@ -180,19 +177,22 @@ def test_steering_in_node_buries_what_is_of_no_use(stage: Stage) -> None:
         end.set_credit(1)
         (delivery,) = collect(end, Delivery, 1, PATIENCE_S)
         work: Work = delivery.message
-        common = {"experiment": stage.experiment, "run": work.run, "worker": "w-1-x", "at": 1.0}
+        common: dict[str, Any] = {
+            "experiment": stage.experiment,
+            "run": work.run,
+            "worker": "w-1-x",
+            "at": 1.0,
+        }
         good = Result(**common, point=1, attempt=1, metrics={"loss": 0.25}, started_at=1.0, duration_s=0.5)
-        broken = [b"nonsense", *(json.dumps({**json.loads(good.encoded()), **change}).encode() for change in (
+        changes: list[dict[str, object]] = [
             {"run": "other"}, {"point": 7}, {"attempt": 2}, {"metrics": None}, {"metrics": {"loss": "a"}},
             {"failure": {"kind": "odd"}}, {"worker": 3}, {"v": 3},
-        ))]  # fmt: skip
+        ]  # fmt: skip
+        read = json.loads(good.encoded())
+        broken = [b"nonsense", *(json.dumps({**read, **change}).encode() for change in changes)]
         for body in broken:
             stage.put("events", body)
-        letters: list[tuple[str, str, bytes]] = []
-        wait_for(
-            lambda: bool(letters.extend(stage.dead_letters()) or len(letters) == len(broken)),
-            what="the letters",
-        )
+        letters = stage.wait_for_dead_letters(len(broken))
         assert sorted(body for _, _, body in letters) == sorted(broken)
         assert {origin for origin, _, _ in letters} == {"events"}
         end.publish(good, token=1)
@@ -214,7 +214,12 @@ def test_steering_in_node_calls_off_what_is_needed_no_more(stage: Stage) -> None
     try:
         end.set_credit(2)
         first, second = (delivery.message for delivery in collect(end, Delivery, 2, PATIENCE_S)[:2])
-        common = {"experiment": stage.experiment, "run": first.run, "worker": "w-1-x", "at": 1.0}
+        common: dict[str, Any] = {
+            "experiment": stage.experiment,
+            "run": first.run,
+            "worker": "w-1-x",
+            "at": 1.0,
+        }
         end.publish(Started(**common, point=second.point, attempt=1), token=1)
         end.publish(
             Result(
