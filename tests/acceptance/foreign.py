@@ -30,12 +30,13 @@ class Stage:
 
     def __init__(self, folder: Path, broker: RabbitNode, experiment: str) -> None:
         self.folder, self.broker, self.experiment = folder, broker, experiment
+        self.steering_url = self.worker_url = broker.url
         self._started: list[subprocess.Popen[str]] = []
 
     def worker(self, *arguments: str, seconds: float = 0.02) -> subprocess.Popen[str]:
         """Starts a worker in Node, whose trainings take so long."""
         env = {"TRAIN_SECONDS": str(seconds)}
-        common = ["--broker", self.broker.url, "--experiment", self.experiment, "--heartbeat-s", "0.5"]
+        common = ["--broker", self.worker_url, "--experiment", self.experiment, "--heartbeat-s", "0.5"]
         return self.keep(
             start_node(
                 "foreign-worker",
@@ -49,7 +50,7 @@ class Stage:
 
     def steering(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts steering in Node."""
-        common = ["--broker", self.broker.url, "--experiment", self.experiment]
+        common = ["--broker", self.steering_url, "--experiment", self.experiment]
         quick = ["--heartbeat-s", "0.5", "--lease-s", "3"]
         log = self.folder / "steering.log"
         return self.keep(start_node("foreign-steering", "steering.mjs", *common, *quick, *arguments, log=log))
@@ -82,6 +83,10 @@ class Stage:
     def log(self) -> str:
         """All that the programs in Node have said."""
         return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+
+    def wait_for_queues(self) -> None:
+        """Waits until steering in Node has made them."""
+        wait_for(lambda: "connected: experiment" in self.log(), what="steering's connection")
 
     def put(self, queue: str, body: bytes) -> None:
         """Puts bytes on the way to ``work``, ``events`` or all ``control`` queues."""

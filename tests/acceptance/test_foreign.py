@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hpo_steer.transport.rabbitmq_permissions import steering_permissions, worker_permissions
 from tests.acceptance.foreign import Stage
 from tests.acceptance.program import STEER, Project, wait_for
 from tests.servers.node import EXAMPLES
@@ -145,6 +146,24 @@ def test_both_halves_in_node_connect_again(stage: Stage) -> None:
     answer = json.loads(stage.finish(steering))
     assert (answer["done"], answer["failed"]) == (20, 0)
     assert stage.log().count("connected: experiment") >= 2
+
+
+def test_both_halves_in_node_get_by_with_few_rights(stage: Stage) -> None:
+    name = stage.experiment
+    for half, rights in (("steering", steering_permissions(name)), ("worker", worker_permissions(name))):
+        user = f"{name}-{half}"
+        stage.broker.ctl("add_user", user, "secret")
+        stage.broker.ctl("set_permissions", user, rights.configure, rights.write, rights.read)
+        setattr(stage, f"{half}_url", f"amqp://{user}:secret@127.0.0.1:{stage.broker.port}/")
+    worker = stage.worker(seconds=0.5)  # before there are queues, which it may not make
+    wait_for(lambda: "trying again" in stage.log(), what="a worker that waits")
+    steering = stage.steering("--points", "5", "--parallel", "1")
+    stage.wait_for_queues()
+    stage.put("work", b"nonsense")
+    stage.put("events", b"nonsense")
+    assert json.loads(stage.finish(steering))["done"] == 5
+    assert {origin for origin, _, _ in stage.wait_for_dead_letters(2)} == {"work", "events"}
+    stage.bow_out(worker)
 
 
 def _running(project: Project) -> set[int]:

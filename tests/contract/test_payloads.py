@@ -56,6 +56,16 @@ def test_the_documents_in_the_docs_are_what_the_code_makes() -> None:
     assert there == {name for name in documents() if name.startswith("schemas/")}
 
 
+def test_the_program_writes_the_documents_into_a_folder(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "hpo_steer.protocol"]
+    subprocess.run([*program, str(tmp_path)], check=True)
+    written = {str(p.relative_to(tmp_path)): p.read_text("utf-8") for p in tmp_path.rglob("*") if p.is_file()}
+    assert written == documents()
+    without = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert without.returncode == 1
+    assert without.stderr == "usage: python -m hpo_steer.protocol FOLDER\n"
+
+
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_a_schema_is_one_of_draft_7_and_complete_in_itself(kind: str) -> None:
     schema = schema_of(kind)
