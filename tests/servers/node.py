@@ -32,12 +32,16 @@ def require_node(example: str) -> None:
 def start_node(
     example: str, program: str, *arguments: str, log: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Starts a program of an example; what it says goes to the log, what it answers to a pipe."""
+    """Starts a program of an example; what it says goes to the log, what it answers to a pipe.
+
+    It ends with the tests, also where these are killed: alone, it would try to connect for ever.
+    """
     require_node(example)
     folder = EXAMPLES / example
+    leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     with log.open("ab") as stream:
         return subprocess.Popen(
-            ["node", program, *arguments],
+            [*leash, "node", program, *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
