@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field, FiniteFloat, RootModel
 
 from hpo_steer.algorithm import FailureKind
-from hpo_steer.protocol.lines import Params, Shape
+from hpo_steer.protocol.lines import Params, Shape, without_default
 
 Loss: TypeAlias = FiniteFloat | None
 Segment: TypeAlias = Annotated[int, Field(ge=0)]
@@ -61,17 +61,13 @@ class TrainingData(RootModel[list[str]]):
     """The names of the training files."""
 
 
-def _without_default(schema: dict[str, Any]) -> None:
-    del schema["default"]
-
-
 class EvaluationGood(Shape):
     """An evaluation that went well: `loss`, or objectives by their own names, and any further metrics."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 2, "additionalProperties": True})
 
     status: Literal[0]
-    loss: FiniteFloat = Field(default=0.0, json_schema_extra=_without_default)
+    loss: FiniteFloat = Field(default=0.0, json_schema_extra=without_default)
     message: str = ""
 
 

@@ -22,6 +22,11 @@ def either(one: str, other: str) -> dict[str, Any]:
     return {"oneOf": [{"required": [key], "properties": {key: {"type": "object"}}} for key in (one, other)]}
 
 
+def without_default(schema: dict[str, Any]) -> None:
+    """For a field that may be left out, where its absence is no value."""
+    del schema["default"]
+
+
 class Shape(BaseModel):
     """A JSON object whose unknown keys are ignored."""
 
@@ -80,12 +85,15 @@ class ToldStep(Shape):
 
 
 class Open(Shape):
-    """Creates the algorithm of a model; answered by `opened`."""
+    """Creates the algorithm of a model; answered by `opened`. Services of users get `options` and no `algorithm`."""
 
     op: Literal["open"]
     v: Literal[1]
     model: str
-    algorithm: dict[str, Any]
+    algorithm: dict[str, Any] | None = None
+    options: dict[str, Any] = {}
+    max_points: Annotated[int, Field(ge=1)] | None = None
+    segment: Annotated[int, Field(ge=0)] = 0
     search_space: dict[str, Any]
     constraints: list[str]
     objectives: dict[str, Literal["minimize", "maximize"] | Direction]
@@ -112,12 +120,13 @@ class Tell(Shape):
 
 
 class Ask(Shape):
-    """Asks for up to `n` points; answered by `points`."""
+    """Asks for up to `n` points; answered by `points`. `pending` are those that were not told yet."""
 
     op: Literal["ask"]
     model: str
     n: Annotated[int, Field(ge=1)]
     id: str
+    pending: list[PointLine] = []
 
 
 # --- an algorithm's process to steering ---
@@ -130,13 +139,20 @@ class Opened(Shape):
     model: str
 
 
+class ProposedPoint(Shape):
+    """A point in an answer; `python -m hpo_steer.host` numbers them, a service of the user's need not."""
+
+    id: PointId = Field(default=0, json_schema_extra=without_default)
+    params: Params
+
+
 class Points(Shape):
     """The answer to an ask; `ended` says why there are no more, or is null."""
 
     op: Literal["points"]
     model: str
     id: Any = None
-    points: list[PointLine]
+    points: list[ProposedPoint]
     ended: str | None
     note: str | None = None
 

@@ -131,6 +131,8 @@ def test_a_payload_without_a_required_key_does_not_fit(path: Path) -> None:
 
 def read_request(body: bytes, _folder: Path) -> None:
     """A line for an algorithm's process, after the one that opens the model."""
+    if json.loads(body)["op"] == "open" and "algorithm" not in json.loads(body):
+        return  # to a service of the user's: nothing of ours reads it
     replies = io.BytesIO()
     host = Host(replies)
     if json.loads(body)["op"] != "open":
