@@ -16,8 +16,9 @@ from hpo_steer import faults
 from hpo_steer.errors import ConfigError, HpoSteerError, MalformedMessage, UserError
 from hpo_steer.free_space import search_space
 from hpo_steer.guests import Guest, Outside
-from hpo_steer.jsonlines import dumps, history_from_json, loads, observation_from_json
+from hpo_steer.jsonlines import PROTOCOL, dumps, history_from_json, loads, observation_from_json
 from hpo_steer.launcher import pin
+from hpo_steer.limits import tidy
 from hpo_steer.objectives import parse_objectives
 
 
@@ -71,6 +72,10 @@ class Host:
         self._replies.flush()
 
     def _open(self, request: dict[str, Any]) -> None:
+        if request.get("v") != PROTOCOL:
+            shown = tidy(repr(request.get("v")))[:40]
+            self._fail(request, f"open: protocol version {shown}, this is version {PROTOCOL}", user=False)
+            return
         if "name" in request["algorithm"]:  # a host of users' classes leaves the name to their folders
             pin("algorithms")
         self._guests[request["model"]] = Guest(

@@ -1,7 +1,7 @@
-"""The JSON Schema of every message: ``python -m hpo_steer.message_schema``.
+"""The JSON Schema of every message in one: ``python -m hpo_steer.message_schema``.
 
 People write workers in other languages against it. What a schema cannot say (the depth of `params`, the size of a
-message) is in `hpo_steer.limits`.
+message) is in `hpo_steer.limits`. `hpo_steer.protocol` has a schema for each message, line and file by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def message_schema() -> dict[str, Any]:
     adapter: TypeAdapter[Work | Control | Event] = TypeAdapter(Work | Control | Event)
     schema = adapter.json_schema(ref_template="#/$defs/{model}")
     for definition in schema["$defs"].values():
-        _tidy(definition)
+        tidy_definition(definition, message="type" in definition["properties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Messages of hpo-steer, protocol version 1",
@@ -31,14 +31,18 @@ def message_schema() -> dict[str, Any]:
     }
 
 
-def _tidy(definition: dict[str, Any]) -> None:
-    """Says what is required, and keeps the first line of a docstring."""
+def tidy_definition(definition: dict[str, Any], *, message: bool) -> None:
+    """Says what is required, and keeps the first line of a docstring.
+
+    Args:
+        definition: changed in place.
+        message: whether it is a message, whose version and type have no default.
+    """
     description = definition.get("description", "")
     definition["description"] = description.partition("\n")[0]
-    properties = definition["properties"]
-    if "type" in properties:
+    if message:
         definition["required"] = [*_TOLD, *definition.get("required", ())]
-    for field in properties.values():
+    for field in definition.get("properties", {}).values():
         field.pop("title", None)
 
 

@@ -281,6 +281,15 @@ class Result(WorkerEvent):
         log: the last lines of its log.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["metrics"], "properties": {"metrics": {"type": "object"}}},
+                {"required": ["failure"], "properties": {"failure": {"type": "object"}}},
+            ]
+        }
+    )
+
     type: Literal["result"] = "result"
     point: Id
     attempt: Attempt

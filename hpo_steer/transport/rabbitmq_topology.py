@@ -65,6 +65,16 @@ class Topology:
         """All exchanges, fanout and durable."""
         return (self.dead, self.control, self.work_in, self.events_in)
 
+    @property
+    def queues(self) -> tuple[tuple[str, str, dict[str, Any]], ...]:
+        """All durable queues, each with the exchange it is bound to and its arguments."""
+        dead = {"x-queue-type": self._queue_type, "x-max-length-bytes": DEAD_LETTERS_BYTES}
+        return (
+            (self.dead, self.dead, dead),
+            (self.work, self.work_in, self.arguments()),
+            (self.events, self.events_in, self.arguments()),
+        )
+
     def election(self, vhost: str) -> str:
         """The command that gives the queues of an experiment a leader; one that has one keeps it."""
         names = ", ".join(f'<<"{queue}">>' for queue in (self.work, self.events, self.dead))
@@ -90,13 +100,7 @@ class Topology:
         """
         for exchange in self.exchanges:
             channel.exchange_declare(exchange, "fanout", durable=True, callback=_ignore)
-        dead = {"x-queue-type": self._queue_type, "x-max-length-bytes": DEAD_LETTERS_BYTES}
-        queues = (
-            (self.dead, self.dead, dead),
-            (self.work, self.work_in, self.arguments()),
-            (self.events, self.events_in, self.arguments()),
-        )
-        for queue, exchange, arguments in queues:
+        for queue, exchange, arguments in self.queues:
             channel.queue_declare(queue, durable=True, arguments=arguments, callback=_ignore)
             channel.queue_bind(queue, exchange, callback=_ignore)
         self._count(channel, done)

@@ -20,6 +20,7 @@ from hpo_steer.config.schema import Experiment, Steering
 from hpo_steer.config.section import Section
 from hpo_steer.constraints import FUNCTIONS
 from hpo_steer.errors import MissingExtra
+from hpo_steer.protocol.schemas import DOCUMENTS
 from hpo_steer.registry import algorithm_class, registered
 from hpo_steer.transport.bundle import CONTENT_TYPE
 from hpo_steer.transport.rabbitmq_topology import Topology
@@ -124,6 +125,11 @@ def test_the_messages_page_has_the_queues_as_they_are_declared() -> None:
         assert f"`{key}: {value}`" in text
     assert f"{messages.MAX_BYTES:,} bytes" in text
     assert f"`{CONTENT_TYPE}`" in text
+
+
+def test_the_schemas_page_has_every_schema() -> None:
+    linked = re.findall(r"\]\(schemas/v1/([\w/-]+)\.json\)", page("reference/schemas.md"))
+    assert sorted(linked) == sorted(DOCUMENTS)
 
 
 def test_the_commands_page_has_every_command_and_option() -> None:
