@@ -147,6 +147,25 @@ class Enclosure:
         return f"hpo-steer-{mark}-{os.getpid()}-{next(_numbers)}"
 
 
+def check_container(container: Container, folder: Path, say: Callable[[str], None]) -> str:
+    """Sees to it that a container can be had on this machine, image and all.
+
+    Args:
+        container: as configured.
+        folder: the config's folder.
+        say: told when the image is fetched.
+
+    Returns:
+        What will run it.
+
+    Raises:
+        ContainerError: it cannot be had.
+    """
+    enclosure = Enclosure(container, folder, "check", {}, os.environ)
+    enclosure.provide(say)
+    return str(enclosure)
+
+
 def _placed(image: str, folder: Path) -> str:
     """An image that is a file or a folder, relative to the config's folder."""
     if image.startswith(("./", "../")) or (image.endswith((".sif", ".sqfs")) and not image.startswith("/")):

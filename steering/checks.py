@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hpo_steer.config import LoadedConfig
-    from hpo_steer.config.container import Container
 
 _BROKER_PATIENCE_S = 5.0
 
@@ -112,6 +110,7 @@ def _algorithm(config: LoadedConfig) -> str:
 
 
 def _evaluation(config: LoadedConfig) -> str:
+    from containers.enclosure import check_container
     from hpo_steer.config.surroundings import check_evaluation
 
     experiment = config.experiment
@@ -121,22 +120,9 @@ def _evaluation(config: LoadedConfig) -> str:
     evaluation = experiment.evaluation
     what = check_evaluation(evaluation, config.folder, names, remarks.append)
     if evaluation.container is not None:
-        what += f" in {_container(evaluation.container, config.folder, remarks.append)}"
+        what += f" in {check_container(evaluation.container, config.folder, remarks.append)}"
     elsewhere = [] if experiment.evaluation.workers else ["every machine with a worker needs it"]
     return "; ".join([what, *elsewhere, *remarks])
-
-
-def _container(container: Container, folder: Path, say: Callable[[str], None]) -> str:
-    """Sees to it that a container can be had here.
-
-    Raises:
-        ContainerError: it cannot.
-    """
-    from containers.enclosure import Enclosure
-
-    enclosure = Enclosure(container, folder, "check", {}, os.environ)
-    enclosure.provide(say)
-    return str(enclosure)
 
 
 # ---------------------------------------------------------------- where results go and come from

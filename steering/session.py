@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from containers.enclosure import check_container
 from hpo_steer.config.secrets import broker_settings, inherited, store_password
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import ConfigError
@@ -272,6 +273,8 @@ def _check(config: LoadedConfig, notify: Notify) -> None:
             names = [p.name for space in spaces for p in space]
             names += [name for model in experiment.models for name in model.constants]
             check_evaluation(rules, config.folder, names, lambda text: notify("warning", text))
+            if rules.container is not None:
+                check_container(rules.container, config.folder, lambda text: notify("container", text))
     except ConfigError as exc:
         raise exc.at(config.source.where(exc.key)) from None
 

@@ -129,8 +129,8 @@ class Runtime(ABC):
 
 
 def shortened(text: str) -> str:
-    """The end of what a program said, in one line."""
-    line = " ".join(text.split())
+    """The last line that a program said, or its end."""
+    line = next((" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "it says nothing")
     return line if len(line) <= _MOST_SHOWN else "… " + line[-_MOST_SHOWN:]
 
 
