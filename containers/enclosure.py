@@ -47,6 +47,7 @@ class Enclosure:
         mark: id of the process whose children these are; all of them carry it in their environment.
         env: what the commands find in their environment inside, besides that of the config.
         host_env: the environment of the programs that run containers.
+        entrypoint: whether the image's entry point gets the commands as its arguments, if the config does not say.
 
     Raises:
         ContainerError: no runtime that works, or GPUs are asked for and there are none.
@@ -59,8 +60,11 @@ class Enclosure:
         mark: str,
         env: Mapping[str, str],
         host_env: Mapping[str, str],
+        *,
+        entrypoint: bool = False,
     ) -> None:
         self._container, self._folder = container, folder
+        self._entrypoint = entrypoint if container.entrypoint is None else container.entrypoint
         self._mark = mark
         self._env = {**env, **container.env, MARK: mark}
         self.image = _placed(container.image or "", folder)
@@ -129,6 +133,7 @@ class Enclosure:
             cores=self._container.cores,
             options=tuple(self._container.options),
             interactive=interactive,
+            entrypoint=self._entrypoint,
         )
         self.runtime.make_ready(launch)
         command = self.runtime.command(launch)

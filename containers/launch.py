@@ -45,6 +45,7 @@ class Launch:
         cores: bound on the cores it uses.
         options: further arguments of the runtime, as they are.
         interactive: whether its standard input is open.
+        entrypoint: whether the image's entry point gets `argv` as its arguments, where the runtime knows entry points.
     """
 
     image: str
@@ -60,6 +61,7 @@ class Launch:
     cores: float | None = None
     options: tuple[str, ...] = ()
     interactive: bool = False
+    entrypoint: bool = False
 
 
 def mounts_of(container: Container, folder: Path) -> tuple[Mount, ...]:

@@ -274,7 +274,8 @@ def _check(config: LoadedConfig, notify: Notify) -> None:
             names += [name for model in experiment.models for name in model.constants]
             check_evaluation(rules, config.folder, names, lambda text: notify("warning", text))
             if rules.container is not None:
-                check_container(rules.container, config.folder, lambda text: notify("container", text))
+                where = check_container(rules.container, config.folder, lambda text: notify("container", text))
+                notify("container", f"points are evaluated in {where}")
     except ConfigError as exc:
         raise exc.at(config.source.where(exc.key)) from None
 

@@ -22,7 +22,8 @@ class Apptainer(Runtime):
     def command(self, launch: Launch) -> list[str]:
         """``apptainer exec``, or ``run`` for an image's own entry point."""
         self.refuse(launch, user=True)
-        argv = [self.program, "exec" if launch.argv else "run", "--cleanenv", "--no-home", "--pid"]
+        verb = "exec" if launch.argv and not launch.entrypoint else "run"
+        argv = [self.program, verb, "--cleanenv", "--no-home", "--pid"]
         argv += ["--pwd", launch.workdir]
         argv += pairs("--bind", [_bind(mount) for mount in launch.mounts])
         argv += pairs("--env", [f"{name}={value}" for name, value in launch.env.items()])

@@ -33,6 +33,7 @@ class _Oci(Runtime):
         argv += self._gpus() if launch.gpus else []
         argv += [] if launch.memory_mib is None else ["--memory", f"{launch.memory_mib}m"]
         argv += [] if launch.cores is None else ["--cpus", f"{launch.cores:g}"]
+        argv += ["--entrypoint", ""] if launch.argv and not launch.entrypoint else []
         return [*argv, *launch.options, launch.image, *launch.argv]
 
     def _user(self, launch: Launch) -> list[str]:

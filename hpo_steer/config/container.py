@@ -20,6 +20,8 @@ class Container(Section):
         mounts: ``HOST:CONTAINER[:ro|rw]``, the host's part relative to the config's folder.
         env: environment variables inside.
         network: whether it has one.
+        entrypoint: whether the image's entry point gets the command as its arguments, as ``docker run`` has it; if left
+            out, it does so for a steering command only.
         user: ``UID[:GID]`` inside; the caller, if it is left out.
         gpus: whether the machine's GPUs are handed in.
         memory_mib: bound on its memory, where the runtime has such a thing.
@@ -33,6 +35,7 @@ class Container(Section):
     mounts: list[str] = []
     env: dict[str, str] = {}
     network: bool = True
+    entrypoint: bool | None = None
     user: str | None = None
     gpus: bool = False
     memory_mib: Count | None = None

@@ -91,7 +91,7 @@ class CommandSearch(SearchAlgorithm):
             raise ConfigError(
                 "algorithm.command", "lacks %OUT, the file that it is to write the new points to"
             )
-        self._around = surroundings({"container": container, "env": env}, self.folder)
+        self._around = surroundings({"command": command, "container": container, "env": env}, self.folder)
         check_program(self._argv, self._around, "algorithm.command")
         self._source = WorkFolder(self.folder)
         self._opt_space = _read_space(opt_space, self.folder, space)

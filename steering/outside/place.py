@@ -44,7 +44,8 @@ def surroundings(spec: Mapping[str, Any], folder: Path) -> Surroundings:
     if spec.get("container") is not None:
         container = Container.read(spec["container"], "algorithm.container")
         inner = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp"} | own  # noqa: S108 - where the image has no other
-        enclosure = Enclosure(container, folder, warden().mark, inner, os.environ)
+        once = spec.get("command") is not None  # PanDA's steering containers are run by docker run
+        enclosure = Enclosure(container, folder, warden().mark, inner, os.environ, entrypoint=once)
         enclosure.provide(_say)
     env = {name: value for name, value in os.environ.items() if not name.startswith("HPO_STEER_")}
     env |= {"PYTHONUNBUFFERED": "1", MARK: warden().mark} | own

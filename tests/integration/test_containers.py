@@ -19,7 +19,7 @@ from evaluation.runners.base import Handle, Outcome, Runner, Task
 from hpo_steer.config.schema import Evaluation
 from hpo_steer.messages import Work
 from hpo_steer.transport import BrokerSettings
-from tests.servers.containers import containers_here, require_base, require_program
+from tests.servers.containers import containers_here, podman, require_base, require_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -357,6 +357,20 @@ def test_a_program_that_the_image_lacks(bench: Place, podman_image: str) -> None
     assert failed is not None
     assert failed.message == "the command could not be started: the image has no such program"
     assert "no-such-program" in place.log()
+
+
+def test_an_image_with_an_entry_point(bench: Place, podman_image: str, tmp_path: Path) -> None:
+    name = "localhost/hpo-steer-tests/entry:1"
+    (tmp_path / "Containerfile").write_text(f'FROM {podman_image}\nENTRYPOINT ["echo", "7", "#"]\n')
+    podman("build", "--quiet", "--tag", name, str(tmp_path))
+    for entrypoint, loss in ((None, 3.0), (True, None), (False, 3.0)):
+        container = {"image": name, "runtime": "podman", "entrypoint": entrypoint}
+        outcome = bench({"container": container, "command": ["echo", "3"]}).run()
+        assert (outcome.metrics or {}).get("loss") == loss
+    serving = bench({"container": {"image": name, "runtime": "podman"}})
+    said = serving.run()
+    assert said.failure is not None
+    assert "ended with exit code 0 before it returned" in said.failure.message
 
 
 def test_gpus_where_there_are_none(bench: Place, podman_image: str) -> None:

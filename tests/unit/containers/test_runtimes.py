@@ -44,7 +44,7 @@ def test_docker_and_podman(runtime: str, user: list[str]) -> None:
         *(runtime, "run", "--rm", "--name", "hpo-steer-1", "--label", "hpo-steer", "--log-driver", "none"),
         *("--security-opt", "label=disable", *user, "--workdir", "/srv/workDir"),
         *("--volume", "/data:/data:ro", "--volume", "/home/me/work:/srv/workDir", "--env", "A=1 2"),
-        *("user/train:1", "python", "train.py"),
+        *("--entrypoint", "", "user/train:1", "python", "train.py"),
     ]
 
 
@@ -70,6 +70,14 @@ def test_everything_that_docker_and_podman_can_do(runtime: str, gpus: list[str])
     assert "--interactive" in found
     assert found[found.index("--user") + 1] == "5:6"
     assert "keep-id" not in found
+
+
+def test_the_entry_point_of_an_image() -> None:
+    for runtime in ("docker", "podman"):
+        assert "--entrypoint" not in argv(runtime, entrypoint=True)
+        assert "--entrypoint" not in argv(runtime, argv=())
+    assert argv("apptainer", entrypoint=True)[1] == "run"
+    assert argv("apptainer", argv=())[1] == "run"
 
 
 def test_root_stays_root(monkeypatch: pytest.MonkeyPatch) -> None:
