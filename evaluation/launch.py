@@ -13,14 +13,18 @@ from evaluation.link import link_package
 from evaluation.process import Surroundings
 from evaluation.runners.command import CommandRunner
 from evaluation.runners.function import FunctionRunner, FunctionTarget
+from evaluation.runners.shipped import ShippedRunner
 from evaluation.settings import WorkerSettings, worker_id
+from evaluation.shipment import Workshop
 from evaluation.spool import Spool
+from evaluation.supply import Supply
 from evaluation.warden import MARK, Warden
 from evaluation.worker import Worker
 from hpo_steer import faults
 from hpo_steer.config.payload import payload_file
 from hpo_steer.config.surroundings import interpreter
 from hpo_steer.errors import ConfigError
+from hpo_steer.shipping import BundleCache
 from hpo_steer.transport import BrokerSettings, worker_end
 
 if TYPE_CHECKING:
@@ -48,6 +52,8 @@ class Assignment:
         address: the local steering's socket, if that has started us.
         parent: the steering process that has started us, if one has.
         cautions: what to warn of.
+        ships: the code comes from steering.
+        ships_all: and with it what is to be run; of `evaluation` there are `slots` and `python` only.
     """
 
     experiment: str
@@ -61,6 +67,8 @@ class Assignment:
     address: str | None = None
     parent: int | None = None
     cautions: Sequence[str] = ()
+    ships: bool = False
+    ships_all: bool = False
 
 
 def default_work_dir(experiment: str) -> Path:
@@ -126,9 +134,21 @@ def make_worker(
         address=assignment.address,
         on_retry=on_retry,
     )
-    runner = make_runner(assignment, warden, settings.logs)
+    runner, supply = _runner_and_supply(assignment, warden, settings.logs, say)
     spool = Spool(work_dir.resolve() / "spool", worker, say)
-    return Worker(transport, runner, spool, settings, say=say, show=show), warden
+    return Worker(transport, runner, spool, settings, say=say, show=show, supply=supply), warden
+
+
+def _runner_and_supply(
+    assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None]
+) -> tuple[Runner, Supply | None]:
+    """What runs points, and where its code comes from if that is not here."""
+    if not assignment.ships:
+        return make_runner(assignment, warden, logs), None
+    runner = ShippedRunner()
+    workshop = Workshop(assignment, lambda todo: make_runner(todo, warden, logs), say)
+    cache = BundleCache(assignment.work_dir.resolve() / "bundles")
+    return runner, Supply(cache, workshop, runner, say)
 
 
 def make_runner(assignment: Assignment, warden: Warden, logs: Path) -> Runner:

@@ -29,6 +29,7 @@ from steering.ledger import Notify
 from steering.local_workers import LocalWorkers
 from steering.loop import SteeringLoop
 from steering.run_folder import RunFolder
+from steering.shipping import Shipping, make_shipment
 from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
 from steering.store.opening import StoreLocation, open_store
 from steering.waiting import Watchdog
@@ -134,6 +135,9 @@ class Session:
         hosts = _Hosts(config, folder)
         cleanup: list[Callable[[], None]] = [hosts.close]
         try:
+            shipment = make_shipment(config, notify)
+            if shipment is not None:
+                cleanup.insert(0, shipment.close)
             folder.make()
             hosts.open()
             store = _store(config, folder, fresh=fresh, notify=notify)
@@ -163,8 +167,17 @@ class Session:
                 write_starts(store, experiment, starts, time.time(), notify)
             folder.write_card(experiment.name, run, recorded(experiment)["store"]["url"], config.path)
             loop = SteeringLoop(
-                experiment, run, store, transport, hosts.openings, clock or SystemClock(), notify
+                experiment,
+                run,
+                store,
+                transport,
+                hosts.openings,
+                clock or SystemClock(),
+                notify,
+                Shipping(experiment.name, run, folder.bundles, shipment, notify),
             )
+            if shipment is not None:
+                shipment.close()
             cleanup.insert(0, loop.close)
             workers = LocalWorkers(
                 experiment.evaluation.workers,

@@ -161,7 +161,7 @@ def test_a_bit_that_flips_does_no_more_harm(event: Event, place: int, bit: int) 
         ({"v": None}, "result.v: protocol version something else, this is version 1"),
         (
             {"type": "x" * 5000},
-            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bye', 'echo'",
+            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bundle_wanted', 'bye', 'echo'",
         ),
         (
             {"type": "work"},
