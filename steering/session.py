@@ -29,7 +29,7 @@ from steering.ledger import Notify
 from steering.local_workers import LocalWorkers
 from steering.loop import SteeringLoop
 from steering.run_folder import RunFolder
-from steering.shipping import Shipping, make_shipment
+from steering.shipping import Shipment, Shipping, make_shipment
 from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
 from steering.store.opening import StoreLocation, open_store
 from steering.waiting import Watchdog
@@ -135,7 +135,7 @@ class Session:
         hosts = _Hosts(config, folder)
         cleanup: list[Callable[[], None]] = [hosts.close]
         try:
-            shipment = make_shipment(config, notify)
+            shipment = _ship(config, notify)
             if shipment is not None:
                 cleanup.insert(0, shipment.close)
             folder.make()
@@ -281,6 +281,13 @@ def _check(config: LoadedConfig, notify: Notify) -> None:
             names = [p.name for space in spaces for p in space]
             names += [name for model in experiment.models for name in model.constants]
             check_evaluation(rules, config.folder, names, lambda text: notify("warning", text))
+    except ConfigError as exc:
+        raise exc.at(config.source.where(exc.key)) from None
+
+
+def _ship(config: LoadedConfig, notify: Notify) -> Shipment | None:
+    try:
+        return make_shipment(config, notify)
     except ConfigError as exc:
         raise exc.at(config.source.where(exc.key)) from None
 

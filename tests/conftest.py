@@ -1,3 +1,3 @@
 """Servers for all tests."""
 
-pytest_plugins = ["tests.servers.rabbitmq", "tests.servers.postgresql"]
+pytest_plugins = ["tests.servers.rabbitmq", "tests.servers.postgresql", "tests.servers.objects"]

@@ -91,16 +91,17 @@ def _members(
 ) -> Iterator[Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]]:
     archive.seek(0)
     try:
-        with (
-            gzip.GzipFile(fileobj=archive, mode="rb") as stream,
-            tarfile.open(fileobj=cast("IO[bytes]", _Bounded(stream, bounds)), mode="r:") as tar,
-        ):
-            yield _checked(tar, bounds)
+        with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
+            bounded = _Bounded(stream, bounds)
+            with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r:") as tar:
+                yield _checked(tar, bounded, bounds)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError) as exc:
         raise BundleError(f"it is no archive of ours: {exc}") from None
 
 
-def _checked(tar: tarfile.TarFile, bounds: Bounds) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+def _checked(
+    tar: tarfile.TarFile, stream: _Bounded, bounds: Bounds
+) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """The members, each with its content if it is a file."""
     size, kinds = 0, dict[PurePosixPath, bool]()
     for info in tar:
@@ -128,6 +129,8 @@ def _checked(tar: tarfile.TarFile, bounds: Bounds) -> Iterator[tuple[tarfile.Tar
             yield info, None
         else:
             raise BundleError(f"it holds {info.name[:200]!r}, which is no file, folder or link")
+    while stream.read(_BLOCK):
+        pass  # to the end, where the checksum is
 
 
 def _check_link(name: PurePosixPath, target: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SCHEMES = {"file": None, "http": "http", "https": "http", "s3": "s3"}
 """Those that steering writes to or workers read from, and the extra that each needs."""
 WRITABLE = ("file", "s3")
+_NOT_FOUND = 404
 _BLOCK = 1_048_576
 
 
@@ -114,8 +115,11 @@ def _translated(url: str, what: str) -> Iterator[None]:
         yield
     except (BundleError, MissingExtra):
         raise
-    except FileNotFoundError:
-        raise BundleError(f"there is nothing at {shown(url)}") from None
-    except Exception as exc:
+    except Exception as caught:  # noqa: BLE001 - as said above
+        exc: BaseException = caught
+        while exc.__cause__ is not None:  # "not found", says fsspec of a web server that cannot be reached
+            exc = exc.__cause__
+        if isinstance(exc, FileNotFoundError) or getattr(exc, "status", None) == _NOT_FOUND:
+            raise BundleError(f"there is nothing at {shown(url)}") from None
         reason = str(exc).strip().partition("\n")[0] or type(exc).__name__
         raise BundleError(f"{shown(url)} cannot be {what}: {conceal(reason)}") from exc
