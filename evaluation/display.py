@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evaluation.tally import Snapshot
 
 _PLAIN_S = 60.0
+_FETCHING_S = 10.0
 _LIVE_S = 0.5
 
 
@@ -78,7 +79,8 @@ class Display:
             return
         waits = now_is.code is not None
         state = (now_is.connected, now_is.draining, now_is.blocked, now_is.trouble, waits)
-        if not self._quiet and (now - self._shown_at >= _PLAIN_S or state != self._last_state):
+        every_s = _FETCHING_S if waits else _PLAIN_S
+        if not self._quiet and (now - self._shown_at >= every_s or state != self._last_state):
             self._shown_at, self._last_state = now, state
             print(harmless(line(now_is)), file=self._out, flush=True)
 
