@@ -178,7 +178,7 @@ class Supply:
         try:
             collector.take(message, time.monotonic())
         except (BundleError, OSError) as exc:
-            self._fail(str(exc))
+            self._fail(_reason(exc))
             return
         faults.reached("worker.collected")
         if collector.complete:
@@ -250,15 +250,15 @@ class Supply:
 
     def _on_no_download(self, fetch: _Fetch, error: Exception) -> None:
         """The URL was in vain; steering has the bundle too."""
-        fetch.problem, fetch.url, fetch.got = str(error), None, None
-        self._say(f"warning: {error}; asking steering for bundle {short(fetch.work.bundle or '')}")
+        fetch.problem, fetch.url, fetch.got = _reason(error), None, None
+        self._say(f"warning: {fetch.problem}; asking steering for bundle {short(fetch.work.bundle or '')}")
         self._collect(fetch)
 
     def _collect(self, fetch: _Fetch) -> None:
         try:
             fetch.collector = Collector(self._cache.collect(), time.monotonic())
         except OSError as exc:
-            self._fail(str(exc))
+            self._fail(_reason(exc))
             return
         fetch.stage = "fetching"
         self._say(f"fetching bundle {short(fetch.work.bundle or '')} from steering")
@@ -278,7 +278,7 @@ class Supply:
         try:
             self._runner.add(bundle, lambda: self._workshop.make(inspected))
         except (HpoSteerError, OSError) as exc:
-            self._fail(str(exc))
+            self._fail(_reason(exc))
             return
         if prepared.mended:
             self._say(f"warning: {prepared.mended} damaged files of bundle {short(bundle)} were made anew")
@@ -340,7 +340,7 @@ class Supply:
                 outcome = work(fetch)
             except (HpoSteerError, OSError) as exc:
                 known = otherwise if isinstance(exc, BundleError | MissingExtra | OSError) else None
-                step, outcome = known or (lambda _, error: self._fail(str(error))), exc
+                step, outcome = known or (lambda _, error: self._fail(_reason(error))), exc
             except Exception as exc:  # noqa: BLE001 - a defect: it ends the worker, not this thread alone
                 step, outcome = _raise, exc
             else:
@@ -350,6 +350,14 @@ class Supply:
                 os.write(wake, b"\0")
 
         threading.Thread(target=run, name="hpo-evaluate code", daemon=True).start()
+
+
+def _reason(error: Exception) -> str:
+    """An error in one sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return str(error)
 
 
 def _raise(_fetch: _Fetch, error: Exception) -> None:

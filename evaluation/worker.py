@@ -480,6 +480,7 @@ class Worker:
                 self._watch(attempt, attempt.handle, now)
         if self._supply is not None:
             self._supply.tick(now)
+            self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self._settings.heartbeat_s))
         if self._show is not None:
             self._show(self.snapshot(now))
 

@@ -477,7 +477,9 @@ class SteeringLoop:
         self.flush()
 
     def close(self) -> None:
-        """Ends the algorithms' processes."""
+        """Ends the algorithms' processes, and ships no more."""
+        if self.shipping is not None:
+            self.shipping.close()
         for host in self._searches.hosts:
             host.close()
         self._selector.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from hpo_steer import faults
 from hpo_steer.config.payload import payload_file
-from hpo_steer.errors import BundleError, ConfigError
+from hpo_steer.errors import BundleError, ConfigError, RunUnwritable
 from hpo_steer.limits import MAX_PART
 from hpo_steer.messages import BundleGone, BundlePart
 from hpo_steer.shipping import BundleCache, Manifest, Packed, pack, short
@@ -19,6 +20,8 @@ from hpo_steer.shipping.pack import KEY
 from steering.words import plural
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from hpo_steer.config import Experiment, LoadedConfig
     from hpo_steer.messages import BundleWanted, Control
     from steering.ledger import Notify
@@ -162,9 +165,9 @@ class Shipping:
         self._cache = BundleCache(folder)
         self.bundle = shipment.packed.bundle if shipment is not None else None
         self.url = shipment.url if shipment is not None else None
+        self._file: IO[bytes] | None = None
         if shipment is not None:
-            self._cache.keep(shipment.packed.bundle, shipment.packed.file)
-            self._cache.prune()
+            self._file = self._keep(shipment.packed)
         self._asked: dict[tuple[str, int], None] = {}
         self._sent: dict[tuple[str, int], float] = {}
         self._begin = 0.0
@@ -172,6 +175,21 @@ class Shipping:
         self._problems: dict[str, str] = {}
         self._gone: set[str] = set()
         self._progress: tuple[str, int, int] | None = None
+
+    def _keep(self, packed: Packed) -> IO[bytes]:
+        """Puts the bundle to the others; it stays open, so that it can be sent whatever becomes of the folder."""
+        try:
+            self._cache.keep(packed.bundle, packed.file)
+            self._cache.prune()
+            return self._cache.archive(packed.bundle).open("rb")
+        except OSError as exc:
+            raise RunUnwritable(f"{self._cache.folder} cannot be written: {exc.strerror or exc}") from None
+
+    def close(self) -> None:
+        """Lets go of the bundle."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     @property
     def pending(self) -> bool:
@@ -250,14 +268,21 @@ class Shipping:
         return f"waiting: {fetch} the code bundle{progress}"
 
     def _count(self, bundle: str) -> int | None:
+        """How many parts a bundle has; None: it is not here."""
         try:
-            return -(-self._cache.archive(bundle).stat().st_size // MAX_PART)
+            with self._open(bundle) as file:
+                return -(-os.fstat(file.fileno()).st_size // MAX_PART)
         except OSError:
             return None
 
+    def _open(self, bundle: str) -> AbstractContextManager[IO[bytes]]:
+        if self._file is not None and bundle == self.bundle:
+            return nullcontext(self._file)
+        return self._cache.archive(bundle).open("rb")
+
     def _part(self, bundle: str, number: int) -> BundlePart | None:
         try:
-            with self._cache.archive(bundle).open("rb") as file:
+            with self._open(bundle) as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(number * MAX_PART)
                 content = file.read(MAX_PART)

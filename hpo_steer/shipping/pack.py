@@ -97,7 +97,11 @@ class _Hashed:
     def write(self, data: bytes) -> int:
         self._hash.update(data)
         self.size += len(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as exc:
+            where = tempfile.gettempdir()
+            raise ConfigError(KEY, f"the bundle cannot be written to {where}: {exc.strerror}") from None
 
     def flush(self) -> None:
         self._file.flush()

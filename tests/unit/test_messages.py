@@ -78,11 +78,11 @@ work = st.builds(
     bundle=st.none() | hashes,
     bundle_url=st.none() | names,
 )
-controls = st.builds(Stop, **common, **attempt, kind=kinds, reason=texts) | st.builds(
-    Cancel, **common, points=st.lists(ids, max_size=5)
-)
-controls |= st.builds(BundleGone, **common, bundle=hashes, reason=texts)
-controls |= st.binary(min_size=1, max_size=50).flatmap(
+controls: st.SearchStrategy[Control] = st.builds(
+    Stop, **common, **attempt, kind=kinds, reason=texts
+) | st.builds(Cancel, **common, points=st.lists(ids, max_size=5))
+controls = controls | st.builds(BundleGone, **common, bundle=hashes, reason=texts)
+controls = controls | st.binary(min_size=1, max_size=50).flatmap(
     lambda data: st.builds(
         BundlePart,
         **common,

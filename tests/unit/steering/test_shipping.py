@@ -172,8 +172,10 @@ class Counter:
 
 
 @pytest.fixture
-def counter(tmp_path: Path) -> Counter:
-    return Counter(tmp_path)
+def counter(tmp_path: Path) -> Iterator[Counter]:
+    made = Counter(tmp_path)
+    yield made
+    made.shipping.close()
 
 
 def test_many_that_ask_at_once_get_one_transmission(counter: Counter) -> None:
@@ -211,6 +213,7 @@ def test_a_bundle_that_is_not_there_is_said_to_be_gone(counter: Counter) -> None
 
 
 def test_bundles_of_earlier_sessions_are_served_too(counter: Counter, tmp_path: Path) -> None:
+    counter.shipping.close()
     counter.shipping = Shipping("demo", "run-1", tmp_path / "bundles", None, counter._say)
     assert counter.shipping.bundle is None
     counter.ask(0.0, (0, 0))
@@ -232,3 +235,12 @@ def test_it_says_who_waits_for_what(counter: Counter) -> None:
     counter.shipping.served("w-2")
     assert counter.shipping.waiting(2.0) == "waiting: 1 worker has not got the code: disk full"
     assert counter.shipping.waiting(60.0) is None
+
+
+def test_the_bundle_of_this_session_is_sent_whatever_becomes_of_the_folder(
+    counter: Counter, tmp_path: Path
+) -> None:
+    for file in (tmp_path / "bundles").iterdir():
+        file.unlink()
+    counter.ask(0.0, (0, 2))
+    assert counter.send(1.0) == [0, 1, 2]
