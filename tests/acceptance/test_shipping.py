@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pika
 import pytest
 
+from hpo_steer.transport import BrokerSettings, steering_end
+from tests.acceptance.faults.disks import small_disk
 from tests.acceptance.program import EVALUATE, Project, wait_for
 
 if TYPE_CHECKING:
@@ -148,6 +152,44 @@ def test_workers_that_have_nothing_evaluate_everything(shops: Any, any_rabbitmq:
         assert "from steering" in shop.log(number)
         for file in shop.cache(number).glob("logs/*.log"):
             assert file.read_text().startswith(f"in {shop.cache(number)}/bundles/")
+
+
+@pytest.mark.rabbitmq
+def test_workers_that_ask_together_get_one_transmission(shops: Any, rabbitmq: RabbitNode) -> None:
+    shop = shops(url(rabbitmq), steering={"points_per_iteration": 4, "max_points": 4})
+    shop.code(1.0, LARGE)
+    with contextlib.closing(steering_end(BrokerSettings(rabbitmq.url), shop.name, "earlier")) as end:
+        end.open()  # makes the exchange
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq.url))) as connection:
+        channel = connection.channel()
+        channel.queue_declare("onlooker", exclusive=True)
+        channel.queue_bind("onlooker", f"hpo.{shop.name}.bundles")
+        for number in range(4):
+            shop.worker(number)
+        for number in range(4):
+            shop.says(number, "waiting for points")
+        shop.project.steer(env=PASSWORD)
+        parts = channel.queue_declare("onlooker", passive=True).method.message_count
+    assert shop.losses() == [1.0] * 4
+    assert all("from steering" in shop.log(number) for number in range(4))
+    assert 22 <= parts < 2 * 22  # of 88, had each its own
+
+
+@pytest.mark.rabbitmq
+def test_a_full_disk_costs_no_point(shops: Any, rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    shop = shops(url(rabbitmq))
+    shop.code(1.0, LARGE)
+    with small_disk(tmp_path / "disk", 8192):
+        first = shop.worker(0, "--work-dir", str(tmp_path / "disk"))
+        steering = shop.project.start("--config", "config.yaml", env=PASSWORD)
+        shop.says(0, "cannot be used: No space left on device. Its points wait; trying again in 5 s")
+        shop.worker(1)
+        _, err = steering.communicate(timeout=120)
+        assert steering.returncode == 0, err
+        assert first.poll() is None
+        first.kill()
+        first.wait()
+    assert shop.losses() == [1.0] * 6
 
 
 @pytest.mark.rabbitmq
@@ -355,6 +397,16 @@ def test_workers_of_this_machine_run_the_bundle_too(shops: Any) -> None:
     assert steering.returncode == 0, err
     assert shop.losses() == [1.0] * 6
     assert copy.read_text() == "LOSS = 1.0\n"
+
+
+def test_short_evaluations_are_handed_to_warm_children_of_a_bundle(shops: Any) -> None:
+    shop = shops(
+        None,
+        evaluation={"workers": 1, "reuse": True},
+        steering={"points_per_iteration": 100, "max_points": 500},
+    )
+    shop.project.steer()
+    assert shop.losses() == [1.0] * 500
 
 
 def test_mistakes_are_one_sentence_before_anything_is_started(shops: Any, tmp_path: Path) -> None:
