@@ -20,7 +20,6 @@ import pika
 
 from benchmarks.odd_headers import odd_headers
 from hpo_steer.messages import (
-    BundleGone,
     BundleWanted,
     Bye,
     Cancel,
@@ -146,7 +145,6 @@ class Mutator:
             "control": [
                 Stop(**self._about, **tried, reason="no reason"),
                 Cancel(**self._about, points=[UNKNOWN_POINT, UNKNOWN_POINT + 10]),
-                BundleGone(**self._about, bundle="ab" * 32, reason="no reason"),
             ],
             "events": [
                 Hello(**worker, host="fuzz", slots=1, running=[(UNKNOWN_POINT, 1)]),
