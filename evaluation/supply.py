@@ -30,6 +30,8 @@ _PAUSE_S, _LONGEST_PAUSE_S = 5.0, 60.0
 """How long a worker takes no points after a bundle could not be had; twice as long each time."""
 _LOOK_S = 5.0
 """How often at most it is looked whether what lies unpacked is still whole."""
+_GONE_S = 3.0
+"""How long work is dropped that names a bundle which steering does not have; by then the queue is rid of it."""
 _TELL_S = 10.0
 """How often steering is told that this worker still waits."""
 
@@ -86,7 +88,7 @@ class Supply:
         self._cache, self._workshop, self._runner, self._say = cache, workshop, runner, say
         self._ready: dict[str, Prepared] = {}
         self._looked: dict[str, float] = {}
-        self._useless: dict[str, str] = {}
+        self._gone: dict[str, float] = {}
         self._fetch: _Fetch | None = None
         self._failures = 0
         self._told = 0.0
@@ -150,9 +152,12 @@ class Supply:
         del self._ready[ready.bundle]
         return False
 
-    def useless(self, work: Work) -> str | None:
-        """Why work is of an earlier time and can be dropped; None: it is not."""
-        return self._useless.get(work.bundle or "")
+    def useless(self, work: Work) -> bool:
+        """Whether steering said just now that it has no such bundle: work that names it is of an earlier session.
+
+        Not for ever: the user may go back to the code of that session.
+        """
+        return time.monotonic() - self._gone.get(work.bundle or "", -_GONE_S) < _GONE_S
 
     def fetch(self, work: Work) -> None:
         """Gets the code of a point, unless it is busy with that of another one."""
@@ -170,7 +175,7 @@ class Supply:
         if fetch is None or fetch.collector is None or message.bundle != fetch.work.bundle:
             return
         if not isinstance(message, BundlePart):
-            self._useless[message.bundle] = message.reason
+            self._gone[message.bundle] = time.monotonic()
             self._say(f"bundle {short(message.bundle)} is no more: {message.reason or 'steering has none'}")
             self._end()
             return
@@ -219,8 +224,8 @@ class Supply:
 
     def _prepare(self, fetch: _Fetch) -> tuple[Prepared, Assignment] | None:
         """In the thread: takes the bundle from the cache, if it is there, and looks whether it can be run here."""
-        self._cache.prune()
         prepared = self._cache.prepare(fetch.work.bundle or "")
+        self._cache.prune()
         return None if prepared is None else (prepared, self._workshop.inspect(prepared))
 
     def _on_looked(self, fetch: _Fetch, found: tuple[Prepared, Assignment] | None) -> None:

@@ -256,7 +256,7 @@ class Worker:
 
     def _without_code(self, supply: Supply, delivery: Delivery[Work]) -> None:
         """Gives a point back whose code is not here, and takes none until it is."""
-        if supply.useless(delivery.message) is not None:
+        if supply.useless(delivery.message):
             self._to_settle.append(delivery)  # the present session has sent it anew
             return
         supply.fetch(delivery.message)

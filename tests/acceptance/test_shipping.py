@@ -253,20 +253,26 @@ def test_a_worker_outlives_steering_in_the_middle_of_a_transfer(
 
 
 @pytest.mark.rabbitmq
-def test_a_bundle_that_is_of_no_use_any_more_is_given_up(shops: Any, rabbitmq: RabbitNode) -> None:
-    """Killed while a worker waits, then started with other code and without the old bundle."""
+def test_a_bundle_that_is_of_no_use_any_more_is_given_up(
+    shops: Any, tmp_path: Path, rabbitmq: RabbitNode
+) -> None:
+    """Killed while a worker waits, then started with other code and without the old bundle; then with the old code."""
     shop = shops(url(rabbitmq))
     shop.code(3.0, LARGE)
     shop.worker(0)
-    steering = shop.project.start("--config", "config.yaml", env=PASSWORD)
-    shop.says(0, "fetching bundle")
-    steering.kill()
-    steering.communicate()
+    faults = {"HPO_STEER_FAULTS_FOLDER": str(tmp_path), "HPO_STEER_FAULTS": "steering.shipped:1:kill"}
+    steering = shop.project.start("--config", "config.yaml", env={**PASSWORD, **faults})
+    steering.communicate(timeout=60)
+    assert steering.returncode == -9
     for file in (shop.project.folder / "runs" / shop.name / "bundles").iterdir():
         file.unlink()
     shop.code(4.0)
     shop.project.steer(env=PASSWORD)
     assert set(shop.losses()) == {4.0}
+    assert "is no more: it is of an earlier session of this run" in shop.log(0)
+    shop.code(3.0)  # the same bytes as at first, and so the same bundle
+    shop.project.steer("--extend", "--set", "steering.max_points=8", env=PASSWORD)
+    assert shop.losses() == [4.0] * 6 + [3.0] * 2
 
 
 @pytest.mark.rabbitmq
