@@ -19,7 +19,19 @@ from typing import Any, Literal, TypeAlias
 import pika
 
 from benchmarks.odd_headers import odd_headers
-from hpo_steer.messages import Bye, Cancel, FailureInfo, Heartbeat, Hello, Report, Result, Started, Stop, Work
+from hpo_steer.messages import (
+    BundleWanted,
+    Bye,
+    Cancel,
+    FailureInfo,
+    Heartbeat,
+    Hello,
+    Report,
+    Result,
+    Started,
+    Stop,
+    Work,
+)
 
 Queue: TypeAlias = Literal["work", "events", "control"]
 Fields: TypeAlias = dict[str, Any]
@@ -138,6 +150,7 @@ class Mutator:
                 Hello(**worker, host="fuzz", slots=1, running=[(UNKNOWN_POINT, 1)]),
                 Started(**worker, **tried),
                 Heartbeat(**worker, running=[(UNKNOWN_POINT, 1)]),
+                BundleWanted(**worker, bundle="ab" * 32, parts=[(0, 3)], problem="no reason"),
                 Report(**worker, **tried, step=3, metrics={"loss": 0.5}),
                 Result(**ended, metrics={"loss": 0.5, "accuracy": 0.9}, log="fine\nas ever"),
                 Result(**ended, failure=FailureInfo(kind="error", message="no")),

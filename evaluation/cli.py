@@ -25,6 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
     "`hpo-evaluate --config sweep.yaml --slots 4`\n\n"
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --function train.py:train`\n\n"
     "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train {lr} --out {output}'`\n\n"
+    "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --ship`\n\n"
     "Ctrl-C finishes what runs; again stops at once. Neither loses a result."
 )
 def evaluate(
@@ -42,6 +43,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="A metric that must come back (may be given again), without a config."),
     ] = None,
+    ship: Annotated[
+        bool,
+        typer.Option(
+            "--ship",
+            help="Run the code that steering ships (evaluation.ship); without a config, it also says what to run.",
+        ),
+    ] = False,
     slots: Annotated[
         int | None, typer.Option(min=1, max=1024, help="How many points to evaluate at once.")
     ] = None,
@@ -61,7 +69,7 @@ def evaluate(
         "function": function,
         "command": command,
     }
-    given |= {"slots": slots, "python": python}
+    given |= {"slots": slots, "python": python, "ship": ship}
     if config is not None:
         assignment = _from_config(config, given, settings or [], work_dir)
     else:
@@ -133,6 +141,7 @@ def _from_config(
         parent=int(os.environ[PARENT]) if PARENT in os.environ else None,
         cautions=() if PARENT in os.environ else cautions(broker, None, loaded.folder),
         data={model.name: model.data for model in goals.models if model.data},
+        ships=evaluation.ship is not None or given["ship"],
     )
 
 
@@ -152,9 +161,14 @@ def _from_options(
         raise ConfigError("", "--set changes a key of a config; there is no --config")
     if not NAME.fullmatch(given["experiment"]):
         raise ConfigError("--experiment", f"{given['experiment']!r} is no name of an experiment")
-    if (given["function"] is None) == (given["command"] is None):
+    told = [name for name in ("function", "command") if given[name] is not None]
+    if given["ship"] and (told or objectives):
+        raise ConfigError("--ship", f"says what to run, so --{[*told, 'objective'][0]} does not go with it")
+    if not given["ship"] and len(told) != 1:
         raise ConfigError(
-            "", "without a config, say what to run: --function FILE.py:NAME or --command 'PROGRAM …'"
+            "",
+            "without a config, say what to run: --function FILE.py:NAME or --command 'PROGRAM …', or --ship, if "
+            "steering ships the code",
         )
     spec = {
         name: given[name] for name in ("function", "command", "slots", "python") if given[name] is not None
@@ -162,7 +176,9 @@ def _from_options(
     if isinstance(spec.get("command"), str):
         spec["command"] = shlex.split(spec["command"])
     try:
-        evaluation, broker = Evaluation(**spec), Broker(url=given["broker"])
+        # what comes with the code is checked when it is there
+        evaluation = Evaluation.model_construct(**spec) if given["ship"] else Evaluation(**spec)
+        broker = Broker(url=given["broker"])
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -181,6 +197,8 @@ def _from_options(
         folder=Path.cwd(),
         work_dir=_own(work_dir, name) or default_work_dir(name),
         cautions=cautions(broker, None, Path.cwd()),
+        ships=given["ship"],
+        ships_all=given["ship"],
     )
 
 
@@ -200,12 +218,13 @@ def _work(assignment: Assignment) -> int:
 
     quiet = assignment.address is not None
     with Display(quiet=quiet) as display:
-        check_evaluation(
-            assignment.evaluation,
-            assignment.folder,
-            assignment.parameters,
-            lambda text: display.say(f"warning: {text}"),
-        )
+        if not assignment.ships:  # else once it is here
+            check_evaluation(
+                assignment.evaluation,
+                assignment.folder,
+                assignment.parameters,
+                lambda text: display.say(f"warning: {text}"),
+            )
         for text in assignment.cautions:
             display.say(f"warning: {text}")
         display.say(_heading(assignment))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evaluation.tally import Snapshot
 
 _PLAIN_S = 60.0
+_FETCHING_S = 10.0
 _LIVE_S = 0.5
 
 
@@ -30,7 +31,7 @@ class Display:
         self._out = out or (sys.stderr if quiet else sys.stdout)
         self._live: Live | None = None
         self._shown_at = 0.0
-        self._last_state: tuple[bool, bool, str | None, str | None] | None = None
+        self._last_state: tuple[bool, bool, str | None, str | None, bool] | None = None
 
     def __enter__(self) -> Display:
         if not self._quiet and self._out.isatty():
@@ -76,8 +77,10 @@ class Display:
                     Text(harmless(line(now_is)), overflow="ellipsis", no_wrap=True), refresh=True
                 )
             return
-        state = (now_is.connected, now_is.draining, now_is.blocked, now_is.trouble)
-        if not self._quiet and (now - self._shown_at >= _PLAIN_S or state != self._last_state):
+        waits = now_is.code is not None
+        state = (now_is.connected, now_is.draining, now_is.blocked, now_is.trouble, waits)
+        every_s = _FETCHING_S if waits else _PLAIN_S
+        if not self._quiet and (now - self._shown_at >= every_s or state != self._last_state):
             self._shown_at, self._last_state = now, state
             print(harmless(line(now_is)), file=self._out, flush=True)
 
@@ -97,9 +100,11 @@ def line(now_is: Snapshot) -> str:
         parts.append(f"the broker is blocked: {now_is.blocked}")
     if now_is.trouble:
         parts.append(now_is.trouble)
+    if now_is.code:
+        parts.append(now_is.code)
     if now_is.draining:
         parts.append("draining")
-    if not now_is.busy and now_is.connected and not now_is.draining:
+    if not now_is.busy and not now_is.code and now_is.connected and not now_is.draining:
         parts.append("waiting for points")
     return " · ".join(parts)
 

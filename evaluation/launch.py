@@ -19,14 +19,18 @@ from evaluation.link import link_package
 from evaluation.runners.children import ChildRunner
 from evaluation.runners.command import CommandRunner
 from evaluation.runners.files import FilesRunner
+from evaluation.runners.shipped import ShippedRunner
 from evaluation.runners.targets import FunctionTarget, ServiceTarget
 from evaluation.settings import WorkerSettings, worker_id
+from evaluation.shipment import Workshop
 from evaluation.spool import Spool
+from evaluation.supply import Supply
 from evaluation.worker import Worker
 from hpo_steer import faults
 from hpo_steer.config.payload import payload_file
 from hpo_steer.config.surroundings import boxed, interpreter
 from hpo_steer.errors import ConfigError
+from hpo_steer.shipping import BundleCache
 from hpo_steer.transport import BrokerSettings, worker_end
 
 if TYPE_CHECKING:
@@ -58,6 +62,8 @@ class Assignment:
         parent: the steering process that has started us, if one has.
         cautions: what to warn of.
         data: the data files of each model that lists its own.
+        ships: the code comes from steering.
+        ships_all: and with it what is to be run; of `evaluation` there are `slots` and `python` only.
     """
 
     experiment: str
@@ -72,6 +78,8 @@ class Assignment:
     parent: int | None = None
     cautions: Sequence[str] = ()
     data: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ships: bool = False
+    ships_all: bool = False
 
 
 def default_work_dir(experiment: str) -> Path:
@@ -137,9 +145,21 @@ def make_worker(
         address=assignment.address,
         on_retry=on_retry,
     )
-    runner = make_runner(assignment, warden, settings.logs, say)
+    runner, supply = _runner_and_supply(assignment, warden, settings.logs, say)
     spool = Spool(work_dir.resolve() / "spool", worker, say)
-    return Worker(transport, runner, spool, settings, say=say, show=show), warden
+    return Worker(transport, runner, spool, settings, say=say, show=show, supply=supply), warden
+
+
+def _runner_and_supply(
+    assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None]
+) -> tuple[Runner, Supply | None]:
+    """What runs points, and where its code comes from if that is not here."""
+    if not assignment.ships:
+        return make_runner(assignment, warden, logs, say), None
+    runner = ShippedRunner()
+    workshop = Workshop(assignment, lambda todo: make_runner(todo, warden, logs, say), say)
+    cache = BundleCache(assignment.work_dir.resolve() / "bundles")
+    return runner, Supply(cache, workshop, runner, say)
 
 
 def make_runner(assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None]) -> Runner:

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from hpo_steer import faults
 from hpo_steer.errors import MalformedMessage
+from hpo_steer.limits import MAX_REASON
 from hpo_steer.messages import (
+    BundleWanted,
     Bye,
     Event,
     FailureInfo,
@@ -144,6 +146,22 @@ class Outbox:
             faults.reached("worker.spooled")
         self._send(result, sent)
         faults.reached("worker.sent")
+
+    def want_bundle(self, run: str, bundle: str, parts: list[tuple[int, int]], problem: str) -> None:
+        """Says that a code bundle is lacking.
+
+        Args:
+            run: the run of the point that needs it.
+            bundle: its SHA-256.
+            parts: the ranges to ask steering for.
+            problem: why it could not be had so far.
+        """
+        about = self._about(run)
+        self._publish(BundleWanted(**about, bundle=bundle, parts=parts, problem=problem[:MAX_REASON]))
+
+    def collect(self, on: bool) -> None:
+        """Has parts of code bundles come, or no more."""
+        self._transport.collect(on)
 
     def training(self, note: Note) -> None:
         """Leaves a note of an attempt under way, for the case that this worker dies."""

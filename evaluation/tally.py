@@ -24,6 +24,7 @@ class Snapshot:
         blocked: why the broker takes none at present, if so.
         trouble: a sentence on what else keeps messages from travelling, and on how to mend it; None: nothing.
         draining: it takes no more points.
+        code: what it is waiting for, where its code is on the way; None: nothing.
     """
 
     busy: int
@@ -36,6 +37,7 @@ class Snapshot:
     blocked: str | None
     trouble: str | None
     draining: bool
+    code: str | None = None
 
 
 @dataclass

@@ -19,7 +19,7 @@ from evaluation.signals import ENOUGH, Signals
 from evaluation.slot import SlotAttempt
 from evaluation.tally import Snapshot, Tally
 from hpo_steer import faults
-from hpo_steer.messages import MAX_LOG_CHARS, Cancel, FailureInfo, Stop, Work
+from hpo_steer.messages import MAX_LOG_CHARS, BundleGone, BundlePart, Cancel, FailureInfo, Stop, Work
 from hpo_steer.transport.base import (
     Confirmed,
     Connected,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from evaluation.settings import WorkerSettings
     from evaluation.spool import Spool
+    from evaluation.supply import Supply
 
 TICK_S = 0.1
 REPORTS_S = 0.3
@@ -66,6 +67,7 @@ class Worker:
         settings: the rest.
         say: told a sentence when something happens that people should know.
         show: told several times a second how things stand.
+        supply: has the code at hand, if steering ships it.
     """
 
     def __init__(
@@ -77,9 +79,10 @@ class Worker:
         *,
         say: Callable[[str], None] = _to_stderr,
         show: Callable[[Snapshot], None] | None = None,
+        supply: Supply | None = None,
     ) -> None:
         self._transport, self._runner, self._settings = transport, runner, settings
-        self._say, self._show = say, show
+        self._say, self._show, self._supply = say, show, supply
         self._outbox = Outbox(transport, spool, settings, say)
         self._signals = Signals()
         self._selector = selectors.DefaultSelector()
@@ -120,6 +123,8 @@ class Worker:
                 return self._leave()
         finally:
             self._runner.close()
+            if self._supply is not None:
+                self._supply.close()
             self._transport.close()
             self._outbox.close()
             self._selector.close()
@@ -131,6 +136,9 @@ class Worker:
     def _begin(self) -> None:
         self._selector.register(self._transport.fileno(), selectors.EVENT_READ, self._receive)
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._signals.clear)
+        if self._supply is not None:
+            self._supply.open(self._outbox)
+            self._selector.register(self._supply.fileno(), selectors.EVENT_READ, self._supply.advance)
         self._hello()
         self._outbox.adopt()
         self._runner.warm(self._settings.slots)
@@ -149,7 +157,8 @@ class Worker:
             self._step()
 
     def _step(self) -> None:
-        until = min(self._beat_at, self._tick_at) if self._attempts or self._show else self._beat_at
+        ticks = self._attempts or self._show or self._lacks_code
+        until = min(self._beat_at, self._tick_at) if ticks else self._beat_at
         for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
             if isinstance(key.data, SlotAttempt):
                 self._look_at(key.data)
@@ -212,6 +221,9 @@ class Worker:
                 self._on_stop(incoming)
             case Cancel():
                 self._on_cancel(incoming)
+            case BundlePart() | BundleGone():
+                if self._supply is not None:
+                    self._supply.hear(incoming)
             case Disconnected():
                 self._on_disconnected(incoming.reason)
             case Connected():
@@ -233,8 +245,24 @@ class Worker:
                 sent.delivery = delivery
         elif self._signals.number:
             self._transport.release([delivery])
+        elif self._supply is not None and not self._supply.admits(work):
+            self._without_code(self._supply, delivery)
         else:
             self._waiting.append(delivery)
+
+    @property
+    def _lacks_code(self) -> bool:
+        return self._supply is not None and self._supply.busy
+
+    def _without_code(self, supply: Supply, delivery: Delivery[Work]) -> None:
+        """Gives a point back whose code is not here, and takes none until it is."""
+        if supply.useless(delivery.message):
+            self._to_settle.append(delivery)  # the present session has sent it anew
+            return
+        supply.fetch(delivery.message)
+        self._given_back.add(key_of(delivery.message))
+        self._set_credit()  # first, or it would come again at once
+        self._transport.release([delivery])
 
     def _attach(self, attempt: SlotAttempt, delivery: Delivery[Work]) -> None:
         """The broker has sent an attempt again that is here already."""
@@ -450,6 +478,9 @@ class Worker:
                 if with_reports:
                     self._pass_on_reports(attempt)
                 self._watch(attempt, attempt.handle, now)
+        if self._supply is not None:
+            self._supply.tick(now)
+            self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self._settings.heartbeat_s))
         if self._show is not None:
             self._show(self.snapshot(now))
 
@@ -472,7 +503,8 @@ class Worker:
         self._look_at(attempt)
 
     def _beat(self, now: float) -> None:
-        self._beat_at = now + self._settings.heartbeat_s
+        wanted_s = self._supply.heartbeat_s if self._supply is not None else None
+        self._beat_at = now + min(self._settings.heartbeat_s, wanted_s or self._settings.heartbeat_s)
         running: dict[str, list[tuple[int, int]]] = {}
         for run, point, attempt in self._training():
             running.setdefault(run, []).append((point, attempt))
@@ -504,13 +536,14 @@ class Worker:
             blocked=status.blocked,
             trouble=status.trouble,
             draining=self._signals.number > 0,
+            code=self._supply.status if self._supply is not None else None,
         )
 
     # --- work in hand ---
 
     def _set_credit(self) -> None:
         """Says how many unsettled deliveries may be here; a slot that is busy attracts no more."""
-        if self._signals.number:
+        if self._signals.number or self._lacks_code:
             wanted = 0
         elif self._pace.short:
             wanted = self._settings.slots + self._pace.ahead

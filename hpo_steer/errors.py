@@ -20,6 +20,7 @@ Standard library only and Python 3.9 syntax: this file is also imported inside u
     │   └── LockLost             another steering took over; this one stops without writing
     ├── TransportError           messages cannot travel; retried with back-off
     │   └── MalformedMessage     one message is no message of ours; it goes to the dead letters
+    ├── BundleError              a code bundle cannot be had or used; a worker takes no points until it can
     ├── AlgorithmError           an ask or tell failed; the experiment stops, and resumes when started again
     ├── InvalidPoint             raised by a training: this point cannot be evaluated (failure kind `invalid`)
     └── Stopped                  raised inside a training: steering has ended it (failure kind `pruned`)
@@ -133,6 +134,10 @@ class TransportError(HpoSteerError):
 
 class MalformedMessage(TransportError):
     """A message that is none of ours; it goes to the dead letters with this text as the reason."""
+
+
+class BundleError(HpoSteerError):
+    """A code bundle cannot be had, is damaged, or cannot be used here; workers try again after a while."""
 
 
 class AlgorithmError(HpoSteerError):

@@ -25,6 +25,8 @@ POINTS: Dict[str, str] = {
     "steering.committed": "committed, and neither acknowledged nor published",
     "steering.settled": "acknowledged, and not published",
     "steering.published": "points were handed to the transport",
+    "steering.shipped": "parts of a code bundle were handed to the transport",
+    "worker.collected": "a part of a code bundle is in hand, and not all of them",
     "worker.taken": "work is in hand, and nothing was said about it",
     "worker.started": "`started` was sent, and is not confirmed",
     "worker.leased": "`started` is confirmed, and the work is not acknowledged",

@@ -47,6 +47,16 @@ MAX_PARAM_INT = 2**63
 """Whole numbers in `params` lie between this and its negative."""
 MAX_DEAD_BYTES = 65_536
 """What is kept of a message that is larger than `MAX_BYTES`, in its dead letter."""
+MAX_PART = 524_288
+"""Bytes of one part of a code bundle, before base64 makes a text of them."""
+MAX_PARTS = 8_192
+"""Parts of a code bundle, so 4 GiB of them."""
+MAX_SHIPPED_MIB = 4_096
+"""MiB of a code bundle, and of all that is in one; a worker takes no more, whatever it is told."""
+MAX_RANGES = 1_000
+"""Ranges of parts in one `bundle_wanted`."""
+MAX_URL = 2_000
+"""Characters of the address of a code bundle."""
 MAX_LINE = 67_108_864
 """Bytes of one line that an algorithm's process answers."""
 

@@ -2,13 +2,16 @@
 
 Steering sends `Work` to a queue that all workers of an experiment share, and `Control` to every worker.
 Workers send `Event` messages to a queue that steering reads, and steering itself sends an `Echo` there. A message
-carries parameters, never code or commands: what a worker runs is what its own config says. Unknown keys are
+carries parameters, never a command: what a worker runs is what its own config or command line says. Where that
+says so, it is the code that steering ships: `Work` names its hash, and the worker asks for it. Unknown keys are
 ignored, so that a newer sender of the same protocol version can be understood; a message of another version is
 refused, and so is one beyond the limits of `hpo_steer.limits`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from math import isfinite
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -41,11 +44,15 @@ from hpo_steer.limits import (
     MAX_PARAM_INT,
     MAX_PARAM_NAME,
     MAX_PARAM_VALUES,
+    MAX_PART,
+    MAX_PARTS,
+    MAX_RANGES,
     MAX_REASON,
     MAX_SLOTS,
     MAX_SPOOLED,
     MAX_STEP,
     MAX_TIME,
+    MAX_URL,
     has_controls,
     tidy,
 )
@@ -53,6 +60,8 @@ from hpo_steer.limits import MAX_BYTES as MAX_BYTES  # noqa: PLC0414 - programs 
 from hpo_steer.limits import MAX_LOG_CHARS as MAX_LOG_CHARS  # noqa: PLC0414 - likewise
 
 _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]+$"
+_SHA256 = r"^[0-9a-f]{64}$"
+_BASE64_LENGTH = 4 * -(-MAX_PART // 3)
 _CONTAINERS = (dict, list, tuple)
 _SHOWN = 40
 """Characters of a key that a reason repeats."""
@@ -77,6 +86,14 @@ def _few(value: Any) -> Any:
     if isinstance(value, dict) and len(value) > MAX_METRICS:
         raise ValueError(f"{len(value):,} metrics; {MAX_METRICS:,} are allowed")
     return value
+
+
+def _base64(text: str) -> str:
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is no base64") from None
+    return text
 
 
 def check_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +152,10 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=_NO_CONTR
 Reason = Annotated[str, Field(max_length=MAX_REASON), AfterValidator(_without_nul)]
 Running = Annotated[list[tuple[Id, Attempt]], FailFast(), Field(max_length=MAX_SLOTS)]
 Metrics = Annotated[dict[Name, FiniteFloat], Field(max_length=MAX_METRICS), BeforeValidator(_few)]
+Sha256 = Annotated[str, Field(pattern=_SHA256)]
+Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, pattern=_NO_CONTROLS)]
+Part = Annotated[int, Field(ge=0, lt=MAX_PARTS)]
+Ranges = Annotated[list[tuple[Part, Part]], FailFast(), Field(max_length=MAX_RANGES)]
 Params = Annotated[dict[str, Any], AfterValidator(check_params)]
 
 
@@ -168,6 +189,8 @@ class Work(Message):
         iteration: the iteration that proposed it, from 1.
         params: what the training gets: the point's parameters and the model's constants.
         timeout_s: when the attempt counts as failed; None: never.
+        bundle: the SHA-256 of the code bundle that steering ships; None: it ships none.
+        bundle_url: where the bundle lies, besides at steering.
     """
 
     type: Literal["work"] = "work"
@@ -177,6 +200,8 @@ class Work(Message):
     iteration: Id
     params: Params
     timeout_s: Annotated[float, Field(gt=0, le=MAX_DURATION_S)] | None = None
+    bundle: Sha256 | None = None
+    bundle_url: Url | None = None
 
 
 class Stop(Message):
@@ -199,6 +224,46 @@ class Cancel(Message):
 
     type: Literal["cancel"] = "cancel"
     points: Annotated[list[Id], FailFast(), Field(max_length=MAX_CANCELLED)]
+
+
+class BundlePart(Message):
+    """A piece of a code bundle, for every worker that collects one.
+
+    Attributes:
+        bundle: the SHA-256 of the whole.
+        number: which piece, from 0; all but the last have `MAX_PART` bytes.
+        count: how many there are.
+        size: bytes of the whole.
+        data: the piece, in base64.
+    """
+
+    type: Literal["bundle_part"] = "bundle_part"
+    bundle: Sha256
+    number: Part
+    count: Annotated[int, Field(ge=1, le=MAX_PARTS)]
+    size: Annotated[int, Field(ge=1, le=MAX_PART * MAX_PARTS)]
+    data: Annotated[str, Field(max_length=_BASE64_LENGTH), AfterValidator(_base64)]
+
+    @model_validator(mode="after")
+    def _in_place(self) -> BundlePart:
+        if self.number >= self.count or self.count != -(-self.size // MAX_PART):
+            raise ValueError("a part that is none of its bundle")
+        if len(self.content) != min(MAX_PART, self.size - self.number * MAX_PART):
+            raise ValueError("a part of the wrong length")
+        return self
+
+    @property
+    def content(self) -> bytes:
+        """The piece."""
+        return base64.b64decode(self.data)
+
+
+class BundleGone(Message):
+    """Steering does not have a code bundle, and never will: work that names it is of no use any more."""
+
+    type: Literal["bundle_gone"] = "bundle_gone"
+    bundle: Sha256
+    reason: Reason = ""
 
 
 class WorkerEvent(Message):
@@ -307,6 +372,21 @@ class Result(WorkerEvent):
         return self
 
 
+class BundleWanted(WorkerEvent):
+    """A worker lacks a code bundle.
+
+    Attributes:
+        bundle: its SHA-256.
+        parts: what it asks for: (first, last) numbers of parts, both included; none: it does not ask steering.
+        problem: why it could not get or use the bundle so far, for people.
+    """
+
+    type: Literal["bundle_wanted"] = "bundle_wanted"
+    bundle: Sha256
+    parts: Ranges = []
+    problem: Reason = ""
+
+
 class Bye(WorkerEvent):
     """A worker ends on its own accord; attempts it still ran are given up."""
 
@@ -325,8 +405,8 @@ class Echo(Message):
     number: Id
 
 
-Event: TypeAlias = Hello | Started | Heartbeat | Report | Result | Bye | Echo
-Control: TypeAlias = Stop | Cancel
+Event: TypeAlias = Hello | Started | Heartbeat | Report | Result | BundleWanted | Bye | Echo
+Control: TypeAlias = Stop | Cancel | BundlePart | BundleGone
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 _CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
@@ -343,6 +423,8 @@ def describe(error: ValidationError) -> str:
             return f"type: none of {first['ctx']['expected_tags']}"
         case "union_tag_not_found":
             return "type: Field required"
+        case "string_pattern_mismatch" if first["ctx"]["pattern"] == _SHA256:
+            return f"{place}: no SHA-256 in 64 hexadecimal digits"
         case "string_pattern_mismatch":
             return f"{place}: holds control characters"
         case _:

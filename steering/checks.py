@@ -121,8 +121,22 @@ def _evaluation(config: LoadedConfig) -> str:
     what = check_evaluation(evaluation, config.folder, names, remarks.append)
     if evaluation.container is not None:
         what += f" in {check_container(evaluation.container, config.folder, remarks.append)}"
-    elsewhere = [] if experiment.evaluation.workers else ["every machine with a worker needs it"]
+    elsewhere = []
+    if evaluation.ship is not None:
+        elsewhere = [_shipped(config)]
+    elif not evaluation.workers:
+        elsewhere = ["every machine with a worker needs it"]
     return "; ".join([what, *elsewhere, *remarks])
+
+
+def _shipped(config: LoadedConfig) -> str:
+    from hpo_steer.shipping import short
+    from hpo_steer.shipping.limits import mib
+    from steering.shipping import pack_config
+
+    packed = pack_config(config)
+    packed.file.close()
+    return f"ships {plural(len(packed.names), 'file')} to workers, {mib(packed.size)} packed ({short(packed.bundle)})"
 
 
 # ---------------------------------------------------------------- where results go and come from

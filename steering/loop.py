@@ -16,7 +16,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpo_steer import faults
-from hpo_steer.messages import Bye, Echo, Event, FailureInfo, Heartbeat, Hello, Report, Result, Started, Work
+from hpo_steer.messages import (
+    BundleWanted,
+    Bye,
+    Echo,
+    Event,
+    FailureInfo,
+    Heartbeat,
+    Hello,
+    Report,
+    Result,
+    Started,
+    Work,
+)
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
 from steering.attempts import Attempts
 from steering.book import Book, LivePoint, worker_process
@@ -32,10 +44,13 @@ if TYPE_CHECKING:
     from steering.clock import Clock
     from steering.hosts import AlgorithmHost, Opening
     from steering.ledger import Notify
+    from steering.shipping import Shipping
 
 _ELAPSED_EVERY_S = 5.0
 _QUEUE_EVERY_S = 10.0
 _GATHER_S = 0.02
+_SHIPPING_S = 0.02
+"""How soon a loop that has code to send looks again."""
 _BUNDLE_S = 0.05
 _BUNDLE_MOST = 32
 _READ_AT_ONCE = 1000
@@ -54,6 +69,7 @@ class SteeringLoop:
         openings: what each model's algorithm was made from, with the host it was opened in.
         clock: the time.
         notify: hears what happens.
+        shipping: hands code out; None: there is none.
     """
 
     def __init__(
@@ -65,7 +81,9 @@ class SteeringLoop:
         openings: Sequence[tuple[Model, Opening, AlgorithmHost]],
         clock: Clock,
         notify: Notify,
+        shipping: Shipping | None = None,
     ) -> None:
+        self.shipping = shipping
         self.experiment, self._run, self._transport = experiment, run, transport
         self.clock, self._notify = clock, notify
         self._rules = experiment.evaluation
@@ -153,6 +171,8 @@ class SteeringLoop:
             AlgorithmError: an algorithm failed; the run can be resumed.
             StoreError: the store failed for good; the run can be resumed.
         """
+        if self.shipping is not None and self.shipping.pending:
+            timeout_s = min(timeout_s, _SHIPPING_S)
         self._selector.select(timeout_s)
         now = self.clock.monotonic()
         # a commit costs the same for one result and for fifty
@@ -183,6 +203,16 @@ class SteeringLoop:
         self._searches.run_due()
         self.fleet.measure(now, len(self.book.running()))
         self.flush()
+        self._ship(now)
+
+    def _ship(self, now: float) -> None:
+        """Sends pieces of code bundles, as many as leave room for other messages."""
+        if self.shipping is None or not self.shipping.pending:
+            return
+        status = self._transport.status()
+        if status.connected and not status.blocked:
+            for message in self.shipping.due(now, status.unconfirmed):
+                self._transport.control(message)
 
     def flush(self) -> None:
         """Commits what was decided, then acknowledges and publishes."""
@@ -227,6 +257,8 @@ class SteeringLoop:
             iteration=record.iteration,
             params={**record.params, **self.models[record.model].model.constants},
             timeout_s=self._rules.timeout_s,
+            bundle=self.shipping.bundle if self.shipping is not None else None,
+            bundle_url=self.shipping.url if self.shipping is not None else None,
         )
 
     # ------------------------------------------------------------ what workers say
@@ -254,7 +286,9 @@ class SteeringLoop:
             self._hear_worker(event, now)
         self._searches.run_due()
 
-    def _hear_worker(self, event: Hello | Heartbeat | Started | Report | Result, now: float) -> None:
+    def _hear_worker(
+        self, event: Hello | Heartbeat | Started | Report | Result | BundleWanted, now: float
+    ) -> None:
         host, slots = (event.host, event.slots) if isinstance(event, Hello) else (None, None)
         if isinstance(event, Heartbeat):
             slots = event.slots
@@ -266,14 +300,23 @@ class SteeringLoop:
                     self.fleet[event.worker].spooled = event.spooled
                 for point, attempt in dict(event.running).items():
                     self.attempts.renew(event.worker, point, attempt, now)
+            case BundleWanted():
+                if self.shipping is not None:
+                    self.shipping.wanted(event, now)
             case Started():
+                self._served(event.worker)
                 self.attempts.started(event)
             case Report():
                 self.attempts.report(event)
             case Result():
+                self._served(event.worker)
                 self.fleet[event.worker].done += 1
                 self.attempts.result(event)
                 faults.reached("steering.result")
+
+    def _served(self, worker: str) -> None:
+        if self.shipping is not None:
+            self.shipping.served(worker)
 
     def _hear_last_words(self, event: Event) -> None:
         """What a process of this machine had said before it ended, as we know already."""
@@ -287,6 +330,7 @@ class SteeringLoop:
                 self.attempts.result(event)
 
     def _bye(self, event: Bye) -> None:
+        self._served(event.worker)
         if self.fleet.leave(event.worker):
             self._notify(
                 "worker", f"worker {event.worker} has left" + (f": {event.reason}" if event.reason else "")
@@ -305,6 +349,7 @@ class SteeringLoop:
             if worker_process(worker.name) == (host, pid):
                 known = True
                 self.fleet.leave(worker.name)
+                self._served(worker.name)
                 self._notify("worker", f"worker {worker.name} has gone: {why}")
                 self.attempts.forsake(worker.name, why)
         return known
@@ -432,7 +477,9 @@ class SteeringLoop:
         self.flush()
 
     def close(self) -> None:
-        """Ends the algorithms' processes."""
+        """Ends the algorithms' processes, and ships no more."""
+        if self.shipping is not None:
+            self.shipping.close()
         for host in self._searches.hosts:
             host.close()
         self._selector.close()

@@ -240,6 +240,7 @@ class PlainProgress(Progress):
             "known",
             "store",
             "fresh",
+            "ship",
             "drain",
         }
     )
@@ -310,6 +311,7 @@ class LiveProgress(Progress):
             "known",
             "store",
             "fresh",
+            "ship",
             "drain",
         }
     )

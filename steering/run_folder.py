@@ -56,6 +56,11 @@ class RunFolder:
         """Logs of attempts, workers and algorithms."""
         return self.path / "logs"
 
+    @property
+    def bundles(self) -> Path:
+        """Code that is shipped to workers."""
+        return self.path / "bundles"
+
     def make(self) -> None:
         """Creates it.
 

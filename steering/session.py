@@ -30,6 +30,7 @@ from steering.ledger import Notify
 from steering.local_workers import LocalWorkers
 from steering.loop import SteeringLoop
 from steering.run_folder import RunFolder
+from steering.shipping import Shipment, Shipping, make_shipment
 from steering.store.base import Counts, ModelRecord, PointRecord, RunRecord, Store
 from steering.store.opening import StoreLocation, open_store
 from steering.waiting import Watchdog
@@ -139,6 +140,9 @@ class Session:
         hosts = _Hosts(config, folder)
         cleanup: list[Callable[[], None]] = [hosts.close]
         try:
+            shipment = _ship(config, notify)
+            if shipment is not None:
+                cleanup.insert(0, shipment.close)
             folder.make()
             hosts.open()
             store = _store(config, folder, fresh=fresh, notify=notify)
@@ -168,8 +172,17 @@ class Session:
                 write_starts(store, experiment, starts, time.time(), notify)
             folder.write_card(experiment.name, run, recorded(experiment)["store"]["url"], config.path)
             loop = SteeringLoop(
-                experiment, run, store, transport, hosts.openings, clock or SystemClock(), notify
+                experiment,
+                run,
+                store,
+                transport,
+                hosts.openings,
+                clock or SystemClock(),
+                notify,
+                Shipping(experiment.name, run, folder.bundles, shipment, notify),
             )
+            if shipment is not None:
+                shipment.close()
             cleanup.insert(0, loop.close)
             workers = LocalWorkers(
                 experiment.evaluation.workers,
@@ -274,8 +287,17 @@ def _check(config: LoadedConfig, notify: Notify) -> None:
             names += [name for model in experiment.models for name in model.constants]
             check_evaluation(rules, config.folder, names, lambda text: notify("warning", text))
             if rules.container is not None:
-                where = check_container(rules.container, config.folder, lambda text: notify("container", text))
+                where = check_container(
+                    rules.container, config.folder, lambda text: notify("container", text)
+                )
                 notify("container", f"points are evaluated in {where}")
+    except ConfigError as exc:
+        raise exc.at(config.source.where(exc.key)) from None
+
+
+def _ship(config: LoadedConfig, notify: Notify) -> Shipment | None:
+    try:
+        return make_shipment(config, notify)
     except ConfigError as exc:
         raise exc.at(config.source.where(exc.key)) from None
 

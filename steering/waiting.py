@@ -89,6 +89,7 @@ class Watchdog:
         yield "trouble", status.trouble is not None, lambda: f"waiting: {status.trouble}"
         yield "blocked", status.blocked is not None, partial(self._say_blocked, status)
         yield "failing", self._failing, self._say_failing
+        yield "shipping", ready > 0 and self._shipping(now) is not None, lambda: self._shipping(now) or ""
         yield "workers", ready > 0 and alone, partial(self._say_no_workers, now)
         yield (
             "asking",
@@ -112,6 +113,13 @@ class Watchdog:
     def _failing(self) -> bool:
         streak = self._loop.attempts.streak
         return len(streak) >= STREAK and all(f.kind in {"error", "timeout"} for _, _, f in streak)
+
+    def _shipping(self, now: float) -> str | None:
+        """What workers say that lack the code, unless others are at work."""
+        loop = self._loop
+        if loop.shipping is None or loop.counts.running:
+            return None
+        return loop.shipping.waiting(now)
 
     @property
     def _asking(self) -> Tuned | None:

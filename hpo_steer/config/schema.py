@@ -6,12 +6,13 @@ import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from hpo_steer.config.container import Container, Files, imaged
 from hpo_steer.config.section import Count, Positive, Section
 from hpo_steer.errors import ConfigError
 from hpo_steer.free_space import search_space
+from hpo_steer.limits import MAX_SHIPPED_MIB
 from hpo_steer.messages import check_params
 from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
@@ -122,6 +123,43 @@ class Steering(Section):
         return self.max_points or (100 if all(rule is None for rule in others) else None)
 
 
+class Ship(Section):
+    """Which folder steering sends to its workers, and how.
+
+    Attributes:
+        folder: relative to the config's folder.
+        url: a place that both sides can reach, under which steering puts bundles: ``s3://bucket/prefix`` or
+            ``file:///folder``; None: workers get them from steering itself.
+        download_url: the same place as workers reach it, where that is another URL, such as ``https://…``.
+        max_mib: how much all files together may be.
+    """
+
+    folder: str = "."
+    url: str | None = None
+    download_url: str | None = None
+    max_mib: Annotated[int, Field(ge=1, le=MAX_SHIPPED_MIB)] = 100
+
+    @field_validator("url", "download_url")
+    @classmethod
+    def _known(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = "file|s3" if info.field_name == "url" else "file|s3|https?"
+        if value is not None and not re.match(rf"({schemes})://[^?#]+$", value):
+            given = schemes.replace("https?", "http|https").replace("|", "://…, ")
+            raise ValueError(f"is one of {given}://…, got {conceal(value)!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _both(self) -> Ship:
+        if self.download_url is not None and self.url is None:
+            raise ValueError("download_url goes with url, where steering puts the bundle")
+        return self
+
+    @property
+    def prefix(self) -> str | None:
+        """Where workers find bundles."""
+        return self.download_url or self.url
+
+
 class Evaluation(Section):
     """How a point is evaluated, and by whom.
 
@@ -132,6 +170,7 @@ class Evaluation(Section):
         service: a program that stays up and takes a point a line; empty: the entry point of the container's image.
         container: what the function, command or service runs in.
         files: the files through which a command meets the worker.
+        ship: steering sends the folder with the code to its workers; None: they have it.
         python: the interpreter that runs the function; the default is the one hpo-steer runs in.
         env: environment variables for the training.
         workers: how many workers steering starts on this machine; 0: only those that connect over the broker.
@@ -152,6 +191,7 @@ class Evaluation(Section):
     service: list[str] | None = None
     container: Container | None = None
     files: Files | None = None
+    ship: Ship | None = None
     python: str | None = None
     env: dict[str, str] = {}
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
@@ -184,6 +224,11 @@ class Evaluation(Section):
         import shlex
 
         return shlex.split(value) if isinstance(value, str) else value
+
+    @field_validator("ship", mode="before")
+    @classmethod
+    def _shipped(cls, value: Any) -> Any:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("function")
     @classmethod

@@ -24,7 +24,8 @@ _OWN_QUEUE = f"{_NAMES.control}.{{id}}"
 
 _WORK = ("work",)
 _CONTROL = ("stop", "cancel")
-_EVENTS = ("hello", "started", "heartbeat", "report", "result", "bye", "echo")
+_BUNDLES = ("bundle_part", "bundle_gone")
+_EVENTS = ("hello", "started", "heartbeat", "report", "result", "bundle_wanted", "bye", "echo")
 
 _PARAMETERS = {
     "experiment": {
@@ -87,7 +88,8 @@ def _channels() -> Part:
         "eventsIn": _exchange(_NAMES.events_in, "The way into the events queue, for workers.", events),
         "events": _queue(_NAMES.events, "What workers say to steering.", events, *queues[_NAMES.events]),
         "control": _exchange(_NAMES.control, "What steering says to every worker.", control),
-        "ownControl": _own_queue(control),
+        "ownControl": _own_queue((*control, *_BUNDLES)),
+        "bundles": _exchange(_NAMES.bundles, "Code, for the workers that collect it.", _BUNDLES),
         "deadIn": _exchange(_NAMES.dead, "The way to the dead letters.", ("deadLetter",)),
         "dead": _queue(_NAMES.dead, "Messages that were of no use.", ("deadLetter",), *queues[_NAMES.dead]),
     }
@@ -124,7 +126,7 @@ def _queue(name: str, description: str, messages: tuple[str, ...], exchange: str
 
 def _own_queue(messages: tuple[str, ...]) -> Part:
     kind = {"name": _OWN_QUEUE, "durable": False, "exclusive": True, "autoDelete": True}
-    text = "One worker's copy of what steering says to all."
+    text = "One worker's copy of what steering says to all; while it collects code, the bundles of that come here too."
     channel = _channel(_OWN_QUEUE, text, messages, {"is": "queue", "queue": kind})
     return {**channel, "x-bound-to": _NAMES.control}
 
@@ -140,6 +142,7 @@ def _operations() -> Part:
         "sendControl": _send(
             "steering", "control", _CONTROL, "Ends attempts, and calls points off.", lasting=False
         ),
+        "sendBundles": _send("steering", "bundles", _BUNDLES, "Sends code to those that asked for it."),
         "sendEcho": _send(
             "steering", "eventsIn", ("echo",), "Asks itself how far it has read.", lasting=False
         ),

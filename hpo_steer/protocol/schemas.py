@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_steer.message_schema import tidy_definition
 from hpo_steer.messages import (
+    BundleGone,
+    BundlePart,
+    BundleWanted,
     Bye,
     Cancel,
     Echo,
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 
-_MESSAGES = (Work, Stop, Cancel, Hello, Started, Heartbeat, Report, Result, Bye, Echo)
+_MESSAGES = (
+    *(Work, Stop, Cancel, BundlePart, BundleGone),
+    *(Hello, Started, Heartbeat, Report, Result, BundleWanted, Bye, Echo),
+)
 
 DOCUMENTS: dict[str, type[BaseModel]] = {
     **{f"messages/{kind.model_fields['type'].default}": kind for kind in _MESSAGES},

@@ -8,6 +8,7 @@ class TestMine(TransportContract):
 
 from __future__ import annotations
 
+import base64
 import select
 import time
 from abc import ABC, abstractmethod
@@ -15,7 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hpo_steer.messages import Cancel, Echo, Event, Hello, Message, Report, Result, Stop, Work
+from hpo_steer.limits import MAX_PART
+from hpo_steer.messages import (
+    BundleGone,
+    BundlePart,
+    BundleWanted,
+    Cancel,
+    Control,
+    Echo,
+    Event,
+    Hello,
+    Message,
+    Report,
+    Result,
+    Stop,
+    Work,
+)
 from hpo_steer.transport.admission import ANY_RUN
 from hpo_steer.transport.base import Confirmed, Delivery, SteeringEnd, WorkerEnd
 
@@ -156,6 +172,19 @@ class TransportContract:
             metrics={"loss": 0.1},
             started_at=0.0,
             duration_s=1.0,
+        )
+
+    def part(self, ends: Ends, number: int, count: int = 3) -> BundlePart:
+        """A piece of a code bundle, as large as one may be but for the last."""
+        content = bytes([number]) * (MAX_PART if number < count - 1 else 7)
+        return BundlePart(
+            experiment=ends.site.experiment,
+            run=RUN,
+            bundle="ab" * 32,
+            number=number,
+            count=count,
+            size=(count - 1) * MAX_PART + 7,
+            data=base64.b64encode(content).decode(),
         )
 
     def of(self, ends: Ends, run: str = RUN) -> dict[str, Any]:
@@ -324,6 +353,44 @@ class TransportContract:
         steering.control(cancel)
         for worker in workers:
             assert collect(worker, Message, 2) == [stop, cancel]
+
+    def test_code_bundles_reach_those_only_that_collect_them(self, ends: Ends) -> None:
+        steering, workers = ends.steering(), [ends.worker() for _ in range(3)]
+        for worker in workers[:2]:
+            worker.collect(True)
+        for worker in workers:
+            worker.publish(Hello(**self.of(ends), host="h", slots=1))
+        collect(steering, Delivery, 3)  # so all are connected
+        time.sleep(_QUIET_S)  # and those two collect, which nothing confirms
+        parts = [self.part(ends, number) for number in range(3)]
+        gone = BundleGone(experiment=ends.site.experiment, run=RUN, bundle="cd" * 32, reason="of another run")
+        stop = Stop(experiment=ends.site.experiment, run=RUN, point=1, attempt=1)
+        sent: list[Control] = [*parts, gone, stop]
+        for message in sent:
+            steering.control(message)
+        for worker in workers[:2]:
+            came = collect(worker, Message, 5)
+            assert [message for message in came if not isinstance(message, Stop)] == [*parts, gone]
+        assert collect(workers[2], Message, 1) == [stop]
+        quiet(workers[2], Message)
+        assert b"".join(part.content for part in parts).count(b"\0") == MAX_PART
+
+    def test_code_bundles_are_collected_on_and_off(self, ends: Ends) -> None:
+        steering, worker = ends.steering(), ends.worker()
+        stop = Stop(experiment=ends.site.experiment, run=RUN, point=1, attempt=1)
+        for on in (True, True, False, True):
+            worker.collect(on)
+            worker.publish(
+                BundleWanted(**self.of(ends), bundle="ab" * 32, parts=[(0, 2)], problem="new here")
+            )
+            [delivery] = collect(steering, Delivery, 1)
+            assert delivery.message.parts == [(0, 2)]
+            time.sleep(_QUIET_S)
+            steering.control(self.part(ends, 1))
+            steering.control(stop)
+            wanted = {BundlePart, Stop} if on else {Stop}
+            assert {type(message) for message in collect(worker, Message, len(wanted))} == wanted
+            quiet(worker, Message)
 
     @pytest.mark.parametrize("body", [b"\xff\x00", b"{}", b"[" * 100_000, b'{"type": "bye", "v": 2}'])
     def test_malformed_events_are_dead_letters(self, ends: Ends, body: bytes) -> None:

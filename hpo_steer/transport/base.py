@@ -139,7 +139,10 @@ class SteeringEnd(ABC):
 
     @abstractmethod
     def control(self, message: Control) -> None:
-        """Tells every worker; best effort, lost on workers that are not connected."""
+        """Tells every worker; best effort, lost on workers that are not connected.
+
+        What is about code bundles (`BundlePart`, `BundleGone`) reaches those workers only that collect them.
+        """
 
     @abstractmethod
     def echo(self, message: Echo) -> None:
@@ -201,6 +204,10 @@ class WorkerEnd(ABC):
         Raises:
             MalformedMessage: it is larger than any receiver lets in; nothing was sent.
         """
+
+    @abstractmethod
+    def collect(self, on: bool) -> None:
+        """Has code bundles come too, as far as steering sends any from now on, or no more; off at first."""
 
     @abstractmethod
     def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo_steer.errors import BrokerError, MalformedMessage, TransportError
+from hpo_steer.messages import BundleGone, BundlePart
 from hpo_steer.transport.admission import admit_control, admit_work, encode
 from hpo_steer.transport.base import (
     Confirmed,
@@ -93,7 +94,8 @@ class LocalSteeringEnd(SteeringEnd):
         self._exchange.call(self._exchange.bury_event, delivery, reason)
 
     def control(self, message: Control) -> None:  # noqa: D102
-        self._exchange.call(self._exchange.tell_all, encode(message))
+        bundles = isinstance(message, BundlePart | BundleGone)
+        self._exchange.call(self._exchange.tell_all, encode(message), bundles)
 
     def echo(self, message: Echo) -> None:  # noqa: D102
         self._exchange.call(self._exchange.echo, message)
@@ -170,6 +172,9 @@ class LocalWorkerEnd(WorkerEnd):
             number = self._events = self._events + 1
             self._line.tokens[number] = token
         self._line.send(Kind.EVENT, number, body)
+
+    def collect(self, on: bool) -> None:  # noqa: D102
+        self._line.send(Kind.COLLECT, int(on))
 
     def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
         self._line.send(Kind.SETTLE, 0, pack_numbers(_number(delivery) for delivery in deliveries))

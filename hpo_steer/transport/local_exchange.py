@@ -52,11 +52,13 @@ class _Worker:
     Attributes:
         wire: the way to it.
         credit: how many jobs it may hold.
+        collects: whether it takes code bundles.
         in_hand: those it holds, by the number of the delivery.
     """
 
     wire: Wire
     credit: int = 0
+    collects: bool = False
     in_hand: dict[int, _Job] = field(default_factory=dict)
 
     @property
@@ -118,10 +120,11 @@ class Exchange(WireThread):
         self._dead_letters.write("events", delivery.message.encoded(), reason)
         self.confirm([delivery.tag])
 
-    def tell_all(self, body: bytes) -> None:
-        """Sends a control message to every worker."""
-        for wire in self.workers:
-            self.put(wire, Kind.CONTROL, 0, body)
+    def tell_all(self, body: bytes, collecting: bool = False) -> None:
+        """Sends a control message to every worker, or to those only that collect code bundles."""
+        for wire, worker in self.workers.items():
+            if worker.collects or not collecting:
+                self.put(wire, Kind.CONTROL, 0, body)
 
     def echo(self, message: Echo) -> None:
         """Lets steering hear it behind all that workers have sent by now."""
@@ -159,6 +162,8 @@ class Exchange(WireThread):
                 self._take_event(wire, number, body)
             case Kind.CREDIT:
                 worker.credit = number
+            case Kind.COLLECT:
+                worker.collects = bool(number)
             case Kind.SETTLE:
                 for tag in unpack_numbers(body):
                     worker.in_hand.pop(tag, None)

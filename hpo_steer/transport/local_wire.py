@@ -32,7 +32,7 @@ _CHUNK = 262_144
 
 
 class Kind(IntEnum):
-    """What a frame is: the first five go to steering, the others to a worker."""
+    """What a frame is: the first five and the last go to steering, the others to a worker."""
 
     EVENT = 1  # number: to be confirmed under, 0: no confirm; body: the event
     CREDIT = 2  # number: the credit
@@ -43,6 +43,7 @@ class Kind(IntEnum):
     WORK_AGAIN = 7  # the same, redelivered
     CONTROL = 8  # body: the message
     CONFIRM = 9  # body: numbers of events
+    COLLECT = 10  # number: 1 for code bundles, 0 for none
 
 
 _KINDS = {kind.value: kind for kind in Kind}

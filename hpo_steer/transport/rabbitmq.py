@@ -17,7 +17,7 @@ from pika.exceptions import AMQPError
 
 from hpo_steer.errors import MalformedMessage, TransportError
 from hpo_steer.limits import tidy
-from hpo_steer.messages import Control, Echo, Event, Work
+from hpo_steer.messages import BundleGone, BundlePart, Control, Echo, Event, Work
 from hpo_steer.transport.admission import admit_control, admit_event, admit_work, corpse, encode
 from hpo_steer.transport.base import (
     Confirmed,
@@ -220,7 +220,9 @@ class RabbitSteeringEnd(_End, SteeringEnd):
         self._session.call(self._bury, self._topology.events, delivery.message.encoded(), reason, then)
 
     def control(self, message: Control) -> None:  # noqa: D102
-        self._publish([Outgoing(self._topology.control, "", encode(message), care=Care.FLEETING)])
+        bundles = isinstance(message, BundlePart | BundleGone)
+        to = self._topology.bundles if bundles else self._topology.control
+        self._publish([Outgoing(to, "", encode(message), care=Care.FLEETING)])
 
     def echo(self, message: Echo) -> None:  # noqa: D102
         to, queue = self._topology.events_in, self._topology.events
@@ -338,6 +340,8 @@ class RabbitWorkerEnd(_End, WorkerEnd):
         super().__init__(settings, experiment, "worker", self._on_works)
         self._experiment, self._run, self._on_retry = experiment, run, on_retry
         self._inbox: Inbox[WorkerIncoming] = Inbox()
+        self._control: tuple[Any, str] | None = None
+        self._collecting = False
 
     def open(self) -> None:  # noqa: D102
         self._session.open(self._on_retry)
@@ -353,6 +357,9 @@ class RabbitWorkerEnd(_End, WorkerEnd):
         care = Care.FLEETING if token is None else Care.KEPT
         to, queue = self._topology.events_in, self._topology.events
         self._publish([Outgoing(to, queue, encode(event), care, token, bundle=_EVENTS_BUNDLE)])
+
+    def collect(self, on: bool) -> None:  # noqa: D102
+        self._session.call(self._collect_bundles, on)
 
     def settle(self, deliveries: Sequence[Delivery[Work]]) -> None:  # noqa: D102
         self._session.call(self._intake.settle, _tags(deliveries))
@@ -380,18 +387,34 @@ class RabbitWorkerEnd(_End, WorkerEnd):
     def on_disconnected(self, reason: str) -> None:  # noqa: D102
         super().on_disconnected(reason)
         self._intake.detach()
+        self._control = None
         self._inbox.put(Disconnected(reason))
 
     def _listen(self, channel: Any) -> None:
         """Has control messages come to a queue of this connection's own."""
-
-        def ignore(_frame: Any) -> None:
-            pass  # with a callback the requests wait for one another
-
         name = f"{self._topology.control}.{uuid.uuid4().hex}"
-        channel.queue_declare(name, exclusive=True, auto_delete=True, callback=ignore)
-        channel.queue_bind(name, self._topology.control, callback=ignore)
-        channel.basic_consume(name, self._on_control, auto_ack=True, consumer_tag="control", callback=ignore)
+        channel.queue_declare(name, exclusive=True, auto_delete=True, callback=_ignore)
+        channel.queue_bind(name, self._topology.control, callback=_ignore)
+        channel.basic_consume(name, self._on_control, auto_ack=True, consumer_tag="control", callback=_ignore)
+        self._control = (channel, name)
+        if self._collecting:
+            channel.queue_bind(name, self._topology.bundles, callback=_ignore)
+
+    def _collect_bundles(self, on: bool) -> None:
+        """Has code bundles come to the same queue; in the I/O thread."""
+        if on == self._collecting:
+            return
+        self._collecting = on
+        if self._control is None:
+            return
+        channel, name = self._control
+        try:
+            if on:
+                channel.queue_bind(name, self._topology.bundles, callback=_ignore)
+            else:
+                channel.queue_unbind(name, self._topology.bundles, callback=_ignore)
+        except AMQPError:
+            return  # the channel is closing; `_listen` sees to it when there is another one
 
     def _on_works(self, tag: Tag, bodies: list[bytes], redelivered: bool) -> None:
         for body in bodies:
@@ -415,6 +438,10 @@ class RabbitWorkerEnd(_End, WorkerEnd):
 
     def _on_confirmed(self, tokens: list[object]) -> None:
         self._inbox.put(Confirmed(tokens))
+
+
+def _ignore(_frame: Any) -> None:
+    """With a callback the requests wait for one another."""
 
 
 def _tags(deliveries: Sequence[Delivery[Any]]) -> list[Tag]:

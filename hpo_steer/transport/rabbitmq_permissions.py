@@ -19,14 +19,14 @@ _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
 _ANY = ".+"
 
 _STEERING = {
-    "configure": r"work|events|work\.in|events\.in|control|dead",
-    "write": r"work|events|work\.in|events\.in|control|dead",
+    "configure": r"work|events|work\.in|events\.in|control|bundles|dead",
+    "write": r"work|events|work\.in|events\.in|control|bundles|dead",
     "read": r"work|events|work\.in|events\.in|dead",
 }
 _WORKER = {
     "configure": rf"control\.{CONTROL_ID}",
     "write": rf"events\.in|dead|control\.{CONTROL_ID}",
-    "read": rf"work|control|control\.{CONTROL_ID}",
+    "read": rf"work|control|bundles|control\.{CONTROL_ID}",
 }
 
 
@@ -53,7 +53,7 @@ def steering_permissions(experiment: str | None, *, with_workers: bool = False) 
         with_workers: whether it starts workers of its own, which connect as the same user.
 
     >>> steering_permissions("digits").write
-    '^hpo\\.digits\\.(work|events|work\\.in|events\\.in|control|dead)$'
+    '^hpo\\.digits\\.(work|events|work\\.in|events\\.in|control|bundles|dead)$'
     """
     return _permissions(experiment, _STEERING, *([_WORKER] if with_workers else []))
 
@@ -65,7 +65,7 @@ def worker_permissions(experiment: str | None) -> Permissions:
         experiment: its name; None: all experiments.
 
     >>> worker_permissions("digits").read
-    '^hpo\\.digits\\.(work|control|control\\.[0-9a-f]{32})$'
+    '^hpo\\.digits\\.(work|control|bundles|control\\.[0-9a-f]{32})$'
     """
     return _permissions(experiment, _WORKER)
 

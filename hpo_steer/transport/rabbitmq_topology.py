@@ -8,6 +8,7 @@
 | ``hpo.NAME.events.in`` | fanout exchange | the way into it, for workers |
 | ``hpo.NAME.control`` | fanout exchange | steering to every worker |
 | ``hpo.NAME.control.ID`` | exclusive queue | the copy of one worker |
+| ``hpo.NAME.bundles`` | fanout exchange | code bundles, to the control queues of workers that collect them |
 | ``hpo.NAME.dead`` | fanout exchange and queue | messages that were of no use, with the header ``x-reason`` |
 
 Nothing goes through the broker's default exchange: whoever may write to that may write to every queue. A queue and
@@ -57,12 +58,13 @@ class Topology:
         self.work, self.events = f"{base}.work", f"{base}.events"
         self.work_in, self.events_in = f"{base}.work.in", f"{base}.events.in"
         self.control, self.dead = f"{base}.control", f"{base}.dead"
+        self.bundles = f"{base}.bundles"
         self.makes = makes
         self._queue_type = queue_type
 
     @property
     def exchanges(self) -> tuple[str, ...]:
-        """All exchanges, fanout and durable."""
+        """The exchanges that everybody needs, fanout and durable; who ships no code can do without `bundles`."""
         return (self.dead, self.control, self.work_in, self.events_in)
 
     @property
@@ -98,7 +100,7 @@ class Topology:
                 where the user may not make it (403).
             done: told the number of messages in the events queue.
         """
-        for exchange in self.exchanges:
+        for exchange in (*self.exchanges, self.bundles):
             channel.exchange_declare(exchange, "fanout", durable=True, callback=_ignore)
         for queue, exchange, arguments in self.queues:
             channel.queue_declare(queue, durable=True, arguments=arguments, callback=_ignore)

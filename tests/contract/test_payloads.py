@@ -225,12 +225,13 @@ def read_metrics(body: bytes, _folder: Path) -> None:
     assert check_metrics(metrics, ["loss"], "the output file") == {"metrics": metrics}
 
 
+CONTROLS = ("stop", "cancel", "bundle_part", "bundle_gone")
 READERS: dict[str, Callable[[bytes, Path], object]] = {
     "messages/work": lambda body, _: decode_work(body),
-    **dict.fromkeys(("messages/stop", "messages/cancel"), lambda body, _: decode_control(body)),
+    **dict.fromkeys((f"messages/{name}" for name in CONTROLS), lambda body, _: decode_control(body)),
     **{
         f"messages/{name}": lambda body, _: decode_event(body)
-        for name in ("hello", "started", "heartbeat", "report", "result", "bye", "echo")
+        for name in ("hello", "started", "heartbeat", "report", "result", "bundle_wanted", "bye", "echo")
     },
     **{f"ask-tell/{name}": read_request for name in ("open", "restore", "tell", "ask")},
     **{f"ask-tell/{name}": lambda body, _: read_reply(body) for name in ("opened", "points", "error")},
@@ -246,7 +247,8 @@ READERS: dict[str, Callable[[bytes, Path], object]] = {
     "files/training-data": write_training_data,
     "files/metrics": read_metrics,
 }
-STRICT = [kind for kind in DOCUMENTS if kind.startswith("messages/")]
+STRICT = [kind for kind in DOCUMENTS if kind.startswith("messages/") and kind != "messages/bundle_part"]
+"""No schema can say that a part has the length of its place."""
 STRICT += ["ask-tell/opened", "ask-tell/points", "ask-tell/error"]
 """Kinds whose readers refuse whatever their schema refuses."""
 

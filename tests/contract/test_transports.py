@@ -116,7 +116,7 @@ class RabbitSite(TransportSite):
     def close(self) -> None:
         for name in ("work", "events", "dead"):
             self._channel.queue_delete(f"hpo.{self.experiment}.{name}")
-        for name in ("work.in", "events.in", "control", "dead"):
+        for name in ("work.in", "events.in", "control", "bundles", "dead"):
             self._channel.exchange_delete(f"hpo.{self.experiment}.{name}")
         self._connection.close()
 

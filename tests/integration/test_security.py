@@ -131,6 +131,7 @@ def forbidden_to_workers(own: Topology, other: Topology) -> dict[str, Callable[[
         "publish work directly": publish("", own.work),
         "publish events directly": publish("", own.events),
         "publish control": publish(own.control),
+        "ship code": publish(own.bundles),
         "publish through a standard exchange": publish("amq.fanout"),
         "make a queue": lambda c: c.queue_declare("hpo.mine"),
         "make a queue of another kind": lambda c: c.queue_declare(f"{own.control}.mine"),
@@ -160,12 +161,16 @@ def forbidden_to_workers(own: Topology, other: Topology) -> dict[str, Callable[[
             c.queue_declare(mine, exclusive=True),
             c.queue_bind(mine, other.control),
         ),
+        "collect another experiment's code": lambda c: (
+            c.queue_declare(mine, exclusive=True),
+            c.queue_bind(mine, other.bundles),
+        ),
     }
     for queue in (own.events, own.dead, other.work):
         actions[f"purge {queue}"] = partial(_call, "queue_purge", queue)
     for queue in (own.work, own.events, own.dead, other.work):
         actions[f"delete {queue}"] = partial(_call, "queue_delete", queue)
-    for exchange in own.exchanges:
+    for exchange in (*own.exchanges, own.bundles):
         actions[f"delete exchange {exchange}"] = partial(_call, "exchange_delete", exchange)
     return actions
 
@@ -189,6 +194,11 @@ def test_what_a_worker_may_do_works(site: Site) -> None:
             c.queue_declare(mine, exclusive=True, auto_delete=True),
             c.queue_bind(mine, own.control),
             c.basic_get(mine),
+        ),
+        "collect code": lambda c: (
+            c.queue_declare(mine, exclusive=True, auto_delete=True),
+            c.queue_bind(mine, own.bundles),
+            c.queue_unbind(mine, own.bundles),
         ),
         "empty the work queue": lambda c: c.queue_purge(
             own.work
@@ -214,6 +224,7 @@ def test_steering_may_not_touch_another_experiment(site: Site) -> None:
         "publish directly": publish("", own.work),
         "publish work": publish(other.work_in),
         "publish control": publish(other.control),
+        "ship code": publish(other.bundles),
         "read events": lambda c: c.basic_get(other.events),
         "read dead letters": lambda c: c.basic_get(other.dead),
         "purge": lambda c: c.queue_purge(other.work),

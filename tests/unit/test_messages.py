@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,9 @@ from hpo_steer import limits
 from hpo_steer.errors import MalformedMessage
 from hpo_steer.message_schema import message_schema
 from hpo_steer.messages import (
+    BundleGone,
+    BundlePart,
+    BundleWanted,
     Bye,
     Cancel,
     Control,
@@ -60,9 +64,34 @@ failures = st.builds(FailureInfo, kind=kinds, message=texts)
 slots = st.integers(1, limits.MAX_SLOTS)
 steps = st.integers(-limits.MAX_STEP, limits.MAX_STEP)
 
-work = st.builds(Work, **common, **attempt, model=names, iteration=ids, params=params)
-controls = st.builds(Stop, **common, **attempt, kind=kinds, reason=texts) | st.builds(
-    Cancel, **common, points=st.lists(ids, max_size=5)
+hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
+ranges = st.lists(
+    st.tuples(st.integers(0, limits.MAX_PARTS - 1), st.integers(0, limits.MAX_PARTS - 1)), max_size=5
+)
+work = st.builds(
+    Work,
+    **common,
+    **attempt,
+    model=names,
+    iteration=ids,
+    params=params,
+    bundle=st.none() | hashes,
+    bundle_url=st.none() | names,
+)
+controls: st.SearchStrategy[Control] = st.builds(
+    Stop, **common, **attempt, kind=kinds, reason=texts
+) | st.builds(Cancel, **common, points=st.lists(ids, max_size=5))
+controls = controls | st.builds(BundleGone, **common, bundle=hashes, reason=texts)
+controls = controls | st.binary(min_size=1, max_size=50).flatmap(
+    lambda data: st.builds(
+        BundlePart,
+        **common,
+        bundle=hashes,
+        number=st.just(0),
+        count=st.just(1),
+        size=st.just(len(data)),
+        data=st.just(base64.b64encode(data).decode()),
+    )
 )
 events = st.one_of(
     st.builds(Hello, **of_worker, host=names, slots=slots, running=running),
@@ -71,6 +100,7 @@ events = st.one_of(
     st.builds(Report, **of_worker, **attempt, step=steps, metrics=metrics),
     st.builds(Result, **of_worker, **attempt, **outcome, **duration, metrics=metrics),
     st.builds(Result, **of_worker, **attempt, **outcome, **duration, failure=failures),
+    st.builds(BundleWanted, **of_worker, bundle=hashes, parts=ranges, problem=texts),
     st.builds(Bye, **of_worker, reason=texts),
 )
 anything = st.recursive(
@@ -161,11 +191,11 @@ def test_a_bit_that_flips_does_no_more_harm(event: Event, place: int, bit: int) 
         ({"v": None}, "result.v: protocol version something else, this is version 1"),
         (
             {"type": "x" * 5000},
-            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bye', 'echo'",
+            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bundle_wanted', 'bye', 'echo'",
         ),
         (
             {"type": "work"},
-            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bye', 'echo'",
+            "type: none of 'hello', 'started', 'heartbeat', 'report', 'result', 'bundle_wanted', 'bye', 'echo'",
         ),
         ({"point": "17"}, "result.point: Input should be a valid integer"),
         ({"point": True}, "result.point: Input should be a valid integer"),
@@ -292,3 +322,42 @@ def test_the_schema_has_every_message_and_its_limits() -> None:
         "maximum": limits.MAX_ATTEMPT,
         "type": "integer",
     }
+
+
+def part(**changes: Any) -> bytes:
+    """A part of a code bundle: the last of two."""
+    fields = {"v": 1, "experiment": "e", "run": "r", "type": "bundle_part", "bundle": "ab" * 32, "number": 1}
+    fields |= {"count": 2, "size": limits.MAX_PART + 3, "data": base64.b64encode(b"end").decode()}
+    return json.dumps({**fields, **changes}).encode()
+
+
+def test_the_largest_part_fits_a_message() -> None:
+    data = base64.b64encode(b"\xff" * limits.MAX_PART).decode()
+    body = part(number=0, data=data, experiment="e" * 100, run="r" * limits.MAX_NAME)
+    assert len(body) <= limits.MAX_BYTES
+    message = decode_control(body)
+    assert isinstance(message, BundlePart)
+    assert message.content == b"\xff" * limits.MAX_PART
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"bundle": "ab"}, "bundle_part.bundle: no SHA-256 in 64 hexadecimal digits"),
+        ({"bundle": "AB" * 32}, "bundle_part.bundle: no SHA-256 in 64 hexadecimal digits"),
+        ({"bundle": "../" + "a" * 61}, "bundle_part.bundle: no SHA-256 in 64 hexadecimal digits"),
+        ({"bundle": "ab" * 32 + "\n"}, "bundle_part.bundle: no SHA-256 in 64 hexadecimal digits"),
+        ({"number": 2}, "bundle_part: a part that is none of its bundle"),
+        ({"count": 3}, "bundle_part: a part that is none of its bundle"),
+        ({"size": 2**50}, "bundle_part.size: Input should be less than or equal to 4294967296"),
+        ({"data": ""}, "bundle_part: a part of the wrong length"),
+        ({"data": "ZW5kZW5k"}, "bundle_part: a part of the wrong length"),
+        ({"data": "ZW5k!"}, "bundle_part.data: is no base64"),
+        ({"data": "\u00e9"}, "bundle_part.data: is no base64"),
+        ({"data": "A" * 699_056}, "bundle_part.data: String should have at most 699052 characters"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(MalformedMessage) as caught:
+        decode_control(part(**changes))
+    assert str(caught.value) == reason

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,7 @@ from tests.acceptance.faults.arena import LEASE_S, Arena
 from tests.acceptance.faults.lanes import Lanes, wanted
 from tests.acceptance.faults.long_form import LONG, long_form
 from tests.acceptance.faults.search import with_search
+from tests.acceptance.faults.shipped import with_shipping
 from tests.servers.rabbitmq import rabbit_node
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ LEASED_S = (0.35, 0.35)
 """Long enough for a lease of its own."""
 PATIENT = {"evaluation": {"lease_s": 10.0}}
 """Longer than a killed worker takes to come back: what it had put into safety is sent before its lease expires."""
+SHIPPING = ("steering.shipped", "worker.collected")
+"""Passed only where workers get the code over a broker."""
 SHORT_S = (0.03, 0.03)
 """So short that the work is settled with its result."""
 
@@ -68,7 +71,14 @@ class Ended:
 
 
 def of(*processes: str) -> list[str]:
-    return [name for name in POINTS if name.partition(".")[0] in processes]
+    return [name for name in POINTS if name.partition(".")[0] in processes and name not in SHIPPING]
+
+
+def needed(name: str, folder: Path) -> dict[str, Any]:
+    """The settings without which a point is not passed."""
+    if name.startswith("host."):
+        return {**PATIENT, **with_search(folder)}
+    return with_shipping(folder, PATIENT) if name in SHIPPING else PATIENT
 
 
 def armed(names: Sequence[str], *, later: int = 0) -> list[str]:
@@ -110,7 +120,7 @@ def killed(
             points=6,
             training_s=LEASED_S,
             faults=[f"{name}:2:kill"],
-            settings={**PATIENT, **(with_search(folder) if name.startswith("host.") else {})},
+            settings=needed(name, folder),
         )
         return run(arena)
 
@@ -127,7 +137,11 @@ def test_a_kill_at(name: str, killed: Lanes[Ended]) -> None:
     again = sum(attempts > 1 for attempts in ended.audit.attempts.values())
     if name in ("worker.trained", "child.began", "child.trained"):
         assert again == 1  # its lease has expired, or its training has failed
-    elif name.startswith(("steering.", "host.")) or name in ("worker.taken", "worker.leased"):
+    elif name.startswith(("steering.", "host.")) or name in (
+        "worker.collected",
+        "worker.taken",
+        "worker.leased",
+    ):
         assert again == 0  # the broker itself gives the work to another worker
     if name.startswith("steering."):
         assert ended.steering == [-signal.SIGKILL, 0]
@@ -190,7 +204,7 @@ def test_kills_on_rabbitmq_4(process: str, tmp_path: Path) -> None:
 
 
 @long_form
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize("name", [name for name in POINTS if name not in SHIPPING])
 def test_a_kill_without_a_broker_at(name: str, tmp_path: Path) -> None:
     arena = Arena(
         tmp_path,
@@ -207,7 +221,7 @@ def test_a_kill_without_a_broker_at(name: str, tmp_path: Path) -> None:
 
 @long_form
 @pytest.mark.rabbitmq
-@pytest.mark.parametrize("name", [name for name in POINTS if not name.startswith("host.")])
+@pytest.mark.parametrize("name", of("steering", "worker", "child"))
 def test_a_kill_of_a_short_evaluation_at(name: str, tmp_path: Path, rabbitmq: RabbitNode) -> None:
     if name in LEASED_ONLY:
         pytest.skip("short evaluations do not pass here")
@@ -233,7 +247,7 @@ def test_a_kill_on_rabbitmq_4_at(name: str, tmp_path: Path, any_rabbitmq: Rabbit
         points=6,
         training_s=LEASED_S,
         faults=[f"{name}:2:kill"],
-        settings={**PATIENT, **with_search(tmp_path)},
+        settings=needed(name, tmp_path),
     )
     check_repeats(run(arena).audit, [name])
 

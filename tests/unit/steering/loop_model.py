@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hpo_steer.messages import Bye, Cancel, Control, Event, Heartbeat, Hello, Result, Started, Work
+from hpo_steer.messages import Bye, Cancel, Control, Event, Heartbeat, Hello, Result, Started, Stop, Work
 from steering.store.base import Counts
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Observer:
         if isinstance(message, Cancel):
             for point in message.points:
                 assert self.points[point].state in ENDED, f"cancelled before its commit: {message}"
-        elif self.points[message.point].state not in ENDED:
+        elif isinstance(message, Stop) and self.points[message.point].state not in ENDED:
             for job in self.jobs:
                 meant = job.key == (message.point, message.attempt) and message.worker in (None, job.worker)
                 assert not (meant and job.sound and job.leased), f"a healthy attempt is stopped: {message}"
