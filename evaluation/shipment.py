@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from containers.enclosure import check_container
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import BundleError, ConfigError
 
@@ -43,6 +44,7 @@ class Workshop:
         Raises:
             BundleError: it is of another experiment, or its manifest is none of this version.
             ConfigError: this machine cannot run it.
+            ContainerError: likewise, for want of a runtime or an image.
         """
         mine, manifest = self._assignment, prepared.manifest
         if manifest.experiment != mine.experiment:
@@ -77,6 +79,8 @@ class Workshop:
         except ConfigError as exc:
             hint = "; give this worker its own with --python" if exc.key == "evaluation.python" else ""
             raise ConfigError(exc.key, exc.message + hint) from None
+        if todo.evaluation.container is not None:
+            check_container(todo.evaluation.container, todo.folder, self._say)  # its image is fetched now
         return todo
 
     def make(self, todo: Assignment) -> Runner:

@@ -229,6 +229,28 @@ def test_a_config_of_phpo_from_pandas_documentation_runs_with_the_real_hpogrid(
     assert (logs / "1-1.log").read_text().splitlines()[0] == "/srv/workDir"
 
 
+@pytest.mark.rabbitmq
+def test_code_that_is_shipped_runs_in_a_container(
+    tmp_path: Path, podman_image: str, rabbitmq: RabbitNode
+) -> None:
+    """The worker has no config and none of the files; both come from steering."""
+    url = f"amqp://guest@127.0.0.1:{rabbitmq.port}/"
+    folder = Folder(tmp_path / "shipped", podman_image, url)
+    config = json.loads((folder.path / "config.json").read_text())
+    config["evaluation"]["ship"] = True
+    (folder.path / "config.json").write_text(json.dumps(config))
+    elsewhere = Folder(tmp_path / "elsewhere", podman_image)
+    for file in elsewhere.path.iterdir():
+        file.unlink()
+    arguments = ("--broker", url, "--experiment", "shipped", "--ship", "--work-dir", str(tmp_path / "work"))
+    worker = elsewhere.start(*arguments, program=EVALUATE)
+    try:
+        assert "done: 10 points" in folder.run("--config", "config.json")
+        check(folder.points(), 10)
+    finally:
+        end(worker)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
