@@ -246,6 +246,9 @@ class Float(Parameter):
             rung = self._ladder[self._rung(number)]
             if abs(rung - number) <= 1e-9 * max(abs(self.low), abs(self.high), self.step):
                 return rung
+        for bound in (self.low, self.high):  # exp(log(316.2)) is a little less than 316.2
+            if not self.low <= number <= self.high and math.isclose(number, bound, rel_tol=1e-12):
+                return bound
         if not self.low <= number <= self.high:
             raise OutsideSpace(f"{self.name}: {number!r} lies outside {self.low} to {self.high}")
         if self.step is not None:

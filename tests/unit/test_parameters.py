@@ -173,3 +173,11 @@ def test_numbers_come_back_in_their_own_type() -> None:
     assert type(parameter("p", {"type": "int", "low": 0, "high": 4}).check(numpy.int64(3))) is int
     assert type(parameter("p", {"type": "float", "low": 0, "high": 4}).check(3)) is float
     assert str(parameter("p", {"type": "float", "low": -1, "high": 4}).check(-0.0)) == "0.0"
+
+
+def test_a_float_one_rounding_beyond_its_bound_is_that_bound() -> None:
+    p = parameter("x", {"type": "float", "low": 316.22776601683796, "high": 1000.0, "log": True})
+    assert p.check(316.2277660168379) == 316.22776601683796
+    assert p.check(1000.0000000000001) == 1000.0
+    with pytest.raises(OutsideSpace):
+        p.check(316.22)
