@@ -334,9 +334,8 @@ def _numeric(
         raise ConfigError(key, f"a log scale needs low above 0, got {low}")
     if step is not None and step <= 0:
         raise ConfigError(f"{key}.step", f"must be above 0, got {step}")
-    if step is not None and Decimal(str(step)) > Decimal(str(high)) - Decimal(
-        str(low)
-    ):  # 110.5 - 110.4 < 0.1
+    exact = float(Decimal(str(high)) - Decimal(str(low)))  # 110.5 - 110.4 is less than 0.1
+    if step is not None and step > max(high - low, exact):
         raise ConfigError(f"{key}.step", f"({step}) is wider than the range from {low} to {high}")
     if step is not None and log:
         raise ConfigError(key, "log and step exclude each other; drop one, or use a categorical")
