@@ -68,7 +68,7 @@ class Guest:
         options: dict[str, Any] = {k: v for k, v in spec.items() if k not in FORMS}
         self._space, self._forbid = space, forbid
         self.name = algorithm_name(spec)
-        outsider = outside is not None and is_outside(spec)
+        self._outsider = outsider = outside is not None and is_outside(spec)
         self._users = "class" in spec or outsider or ("name" in spec and entry(self.name).plugin)
         cls: type[SearchAlgorithm]
         if outside is not None and outsider:
@@ -117,6 +117,7 @@ class Guest:
             return self._checked(self._proposals(n))
         points: list[Point] = []
         for _ in range(_ROUNDS):
+            before = len(points)
             for params in self._proposals(n - len(points)):
                 proposal = self._valid(params.params if isinstance(params, Point) else params)
                 key = self._space.hash(proposal)
@@ -124,6 +125,7 @@ class Guest:
                     self._seen.add(key)
                     points.append(Point(self._numbered, proposal))
                     self._numbered += 1
+            self._taken(points[before:])
             if len(points) >= n or self._algorithm.ended or self._algorithm.short:
                 return points
         self._ended = (
@@ -157,7 +159,13 @@ class Guest:
             params = proposal.params if isinstance(proposal, Point) else proposal
             points.append(Point(self._numbered, self._valid(params)))
             self._numbered += 1
+        self._taken(points)
         return points
+
+    def _taken(self, points: Sequence[Point]) -> None:
+        """Tells the search by a program which of its proposals have become points, and under which numbers."""
+        if self._outsider:
+            self._algorithm.adopt(points)
 
     def _valid(self, params: Any) -> Params:
         try:

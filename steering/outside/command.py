@@ -126,7 +126,6 @@ class CommandSearch(SearchAlgorithm):
                 )
             new += found[:wanted]
         self.note = "; ".join(dict.fromkeys(notes)) or None
-        self._points += new
         return new
 
     def _ran_dry(self, n: int, got: int) -> None:
@@ -149,7 +148,7 @@ class CommandSearch(SearchAlgorithm):
                 self._results[each.point_id] = each.failure
 
     def adopt(self, points: Sequence[Point]) -> None:
-        """Lists points of another origin with its own."""
+        """Lists points: its own once they are numbered, and those of another origin."""
         self._points += [dict(point.params) for point in points]
 
     def restore(self, history: Sequence[Step]) -> None:

@@ -90,6 +90,7 @@ class ServiceSearch(SearchAlgorithm):
         self._history: list[Step] = []
         self._points: list[Params] = []
         self._open: dict[int, None] = {}
+        self._asked: int | None = None
         self._line: Line | None = None
         self._connect()
 
@@ -109,16 +110,9 @@ class ServiceSearch(SearchAlgorithm):
                 if not left:
                     raise
                 continue
-            self._propose(n, points)
+            self._asked = n
             return points
         raise AssertionError("unreachable")
-
-    def _propose(self, n: int, points: Sequence[Params], *, given: bool = False) -> None:
-        first = len(self._points)
-        self._points += [dict(params) for params in points]
-        self._open |= dict.fromkeys(range(first, len(self._points)))
-        numbered = [Point(first + i, params) for i, params in enumerate(points)]
-        self._history.append(Asked(n, numbered, given=given))
 
     def _ask(self, n: int) -> list[Params]:
         line = self._connect()
@@ -170,8 +164,15 @@ class ServiceSearch(SearchAlgorithm):
         return {"op": "tell", "model": self._model, "observations": told}
 
     def adopt(self, points: Sequence[Point]) -> None:
-        """Points of another origin: the service hears of them as pending, then of what came of them."""
-        self._propose(len(points), [point.params for point in points], given=True)
+        """Points: its own once they are numbered, and those of another origin, of which it hears as pending."""
+        n, self._asked = self._asked, None
+        self._note_asked(Asked(len(points) if n is None else n, tuple(points), given=n is None))
+
+    def _note_asked(self, step: Asked) -> None:
+        first = len(self._points)
+        self._points += [dict(point.params) for point in step.points]
+        self._open |= dict.fromkeys(range(first, len(self._points)))
+        self._history.append(step)
 
     def restore(self, history: Sequence[Step]) -> None:
         """Hands a history over: whole, to a service that can restore; else all that was observed."""
@@ -179,7 +180,7 @@ class ServiceSearch(SearchAlgorithm):
             if isinstance(step, Told):
                 self._note_told(step.observations)
             else:
-                self._propose(step.n, [point.params for point in step.points], given=step.given)
+                self._note_asked(step)
         self._hang_up()
 
     # ------------------------------------------------------------ the process

@@ -134,8 +134,16 @@ def test_no_points_end_the_search_unless_some_are_being_evaluated(tmp_path: Path
 
 
 def test_duplicates_where_they_are_forbidden(tmp_path: Path) -> None:
-    spec = command(tmp_path, "new = [{'x': len(points) // 2 / 10}]")
-    assert params(guest(tmp_path, spec, forbid=True).ask(2)) == [0.0, 0.1]
+    code = """
+    with open(os.environ['CALLS'], 'a') as file: file.write('.')
+    calls = os.path.getsize(os.environ['CALLS'])
+    new = [{'x': sum(loss or 0 for _, loss in points) or calls // 3 / 10}]
+    """
+    spec = command(tmp_path, code, env={"CALLS": str(tmp_path / "calls")})
+    search = guest(tmp_path, spec, forbid=True)
+    assert [(point.id, point.params["x"]) for point in search.ask(2)] == [(0, 0.0), (1, 0.1)]
+    search.tell([Observation(1, {"loss": 0.75}), Observation(0, {"loss": 0.125})])
+    assert [(point.id, point.params["x"]) for point in search.ask(1)] == [(2, 0.875)], "each has its own loss"
     search = guest(tmp_path, command(tmp_path, "new = [{'x': 0.5}]"), forbid=True)
     assert params(search.ask(2)) == [0.5]
     assert "proposed nothing new" in (search.ended or "")
@@ -328,6 +336,18 @@ def test_a_service_that_dies_is_started_again_and_told_what_was(tmp_path: Path, 
     else:
         assert again["observations"] == [{"id": 1, "params": {"x": 0.01}, "values": {"loss": 0.5}}]
     assert ask["pending"] == [{"id": 0, "params": {"x": 0.0}}]
+
+
+def test_duplicates_of_a_service_where_they_are_forbidden(tmp_path: Path) -> None:
+    answer = (
+        "say(op='points', model='main', points=[{'params': {'x': len(seen) // 2 / 10}}] * r['n'], ended=None)"
+    )
+    search = guest(tmp_path, service(tmp_path, answer=answer), forbid=True)
+    assert [(point.id, point.params["x"]) for point in search.ask(2)] == [(0, 0.1), (1, 0.2)]
+    search.tell([Observation(1, {"loss": 0.5})])
+    search.ask(1)
+    told = [each["observations"] for each in seen(tmp_path) if each["op"] == "tell"]
+    assert told == [[{"id": 1, "params": {"x": 0.2}, "values": {"loss": 0.5}}]]
 
 
 def test_models_share_a_service(tmp_path: Path) -> None:
