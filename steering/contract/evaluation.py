@@ -227,5 +227,3 @@ def _checked(spec: dict[str, Any]) -> Evaluation:
         return Evaluation.model_validate(spec)
     except ValidationError as exc:
         raise translated(exc, Evaluation, "evaluation") from None
-    except ValueError as exc:  # quotes that do not end
-        raise ConfigError("--evaluation", f"cannot be split into words: {exc}") from None
