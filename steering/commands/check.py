@@ -99,6 +99,8 @@ def check(
     """Checks a config and all that it needs, and starts nothing; or runs a user's program against its contract.
 
     Exit code 0: all holds. Else, for a config alone, 2; with --steering or --evaluation 1, and 2 for wrong input.
+
+    Example: hpo-steer check my.yaml
     """
     from hpo_steer.errors import UserError
 

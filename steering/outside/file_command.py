@@ -73,7 +73,7 @@ class FileCommand:
             raise ConfigError(
                 "algorithm.command", "lacks %OUT, the file that it is to write the new points to"
             )
-        self._around = surroundings({"container": container, "env": env}, folder)
+        self._around = surroundings({"command": command, "container": container, "env": env}, folder)
         check_program(self._argv, self._around, "algorithm.command")
         self._source = WorkFolder(folder)
         self._opt_space = _read_space(opt_space, folder, space)
