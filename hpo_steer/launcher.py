@@ -48,3 +48,8 @@ def outside() -> None:
 def evaluate() -> None:
     """The program hpo-evaluate."""
     _start("evaluation.cli")
+
+
+def trial() -> None:
+    """The process that tries an evaluation for hpo-steer check."""
+    _start("evaluation.trial.main")

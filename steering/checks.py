@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo_steer.errors import ConfigError, HpoSteerError, NoSuchRun
+from hpo_steer.findings import Finding
 from steering.words import plural
 
 if TYPE_CHECKING:
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
     from hpo_steer.config import LoadedConfig
 
 _BROKER_PATIENCE_S = 5.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        subject: what was looked at.
-        ok: whether it is right.
-        text: what it is, or what is wrong and what to do.
-    """
-
-    subject: str
-    ok: bool
-    text: str
 
 
 def check_config(path: Path) -> Iterator[Finding]:

@@ -115,7 +115,11 @@ def _register() -> None:
     for name in _COMMANDS:
         module = name.replace("-", "_")
         if (folder / f"{module}.py").exists():
-            app.command(name)(getattr(import_module(f"steering.commands.{module}"), module))
+            found = import_module(f"steering.commands.{module}")
+            how = app.command(
+                name, cls=getattr(found, "Command", None), epilog=getattr(found, "EPILOG", None)
+            )
+            how(getattr(found, module))
 
 
 def fail(error: BaseException) -> int:

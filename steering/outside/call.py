@@ -36,7 +36,12 @@ class Ended:
 
 
 def call(
-    argv: Sequence[str], around: Surroundings, *, timeout_s: float | None = None, mounts: Sequence[Mount] = ()
+    argv: Sequence[str],
+    around: Surroundings,
+    *,
+    timeout_s: float | None = None,
+    mounts: Sequence[Mount] = (),
+    log_fd: int = LOG_FD,
 ) -> Ended:
     """Runs a program to its end, and kills it and all it has started if that takes too long.
 
@@ -45,6 +50,7 @@ def call(
         around: where it runs.
         timeout_s: how long it may take.
         mounts: what its container sees besides the working folder.
+        log_fd: where what it prints goes.
 
     Raises:
         OSError: it cannot be started.
@@ -60,7 +66,7 @@ def call(
     try:
         while True:
             exited = group.exited()
-            logged = _drain(read_fd, tail, logged)
+            logged = _drain(read_fd, tail, logged, log_fd)
             if exited:
                 break
             if not late and until is not None and time.monotonic() >= until:
@@ -68,7 +74,7 @@ def call(
                 group.kill()
             select.select([read_fd, *group.fds()], [], [], 0.1)
         code = group.reap()
-        _drain(read_fd, tail, logged)
+        _drain(read_fd, tail, logged, log_fd)
     except BaseException:
         group.kill()
         group.reap()
@@ -81,7 +87,7 @@ def call(
     return Ended(group.died(code) if code else None, said)
 
 
-def _drain(fd: int, tail: bytearray, logged: int) -> int:
+def _drain(fd: int, tail: bytearray, logged: int, log_fd: int) -> int:
     """Reads what there is; returns how much of it has gone to the log so far."""
     with contextlib.suppress(BlockingIOError):
         for _ in range(256):
@@ -93,6 +99,6 @@ def _drain(fd: int, tail: bytearray, logged: int) -> int:
             del tail[:-_TAIL_BYTES]
             if logged < _LOGGED:
                 with contextlib.suppress(OSError):  # a full disk ends no search
-                    os.write(LOG_FD, data[: _LOGGED - logged])
+                    os.write(log_fd, data[: _LOGGED - logged])
                 logged += len(data)
     return logged

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from containers.launch import Mount
-from containers.phpo.placeholders import fill_steering, left_alone
-from containers.phpo.steering_files import INPUT, OUTPUT, Result, read_steering_output, write_steering_input
-from containers.work_folder import WorkFolder
 from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError, ConfigError, OutsideSpace
-from steering.outside.call import call
-from steering.outside.place import check_program, surroundings, words
+from steering.outside.file_command import FileCommand, check_number, with_log
 
 if TYPE_CHECKING:
+    from containers.phpo.steering_files import Result
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
-
-_NO_END = 2**31 - 1
 
 
 class CommandSearch(SearchAlgorithm):
@@ -80,27 +72,22 @@ class CommandSearch(SearchAlgorithm):
                 "algorithm.command",
                 f"goes with one objective, not {len(objectives)}: its file has one loss a point; use a service",
             )
-        _check_number("timeout_s", timeout_s, above=0.0)
-        _check_number("retries", retries)
-        if not (failed in ("null", "omit") or _is_number(failed)):
-            raise ConfigError(
-                "algorithm.failed", f"is null, omit, or a number that stands for the loss, got {failed!r}"
-            )
-        self._argv = words(command, "algorithm.command")
-        if "%OUT" not in " ".join(self._argv):
-            raise ConfigError(
-                "algorithm.command", "lacks %OUT, the file that it is to write the new points to"
-            )
-        self._around = surroundings({"command": command, "container": container, "env": env}, self.folder)
-        check_program(self._argv, self._around, "algorithm.command")
-        self._source = WorkFolder(self.folder)
-        self._opt_space = _read_space(opt_space, self.folder, space)
-        self._segment = segment if segmented else None
-        self._max_points, self._timeout_s, self._retries = max_points, timeout_s, int(retries)
-        self._failed: Literal["null", "omit"] | float = failed
+        check_number("retries", retries)
+        self._command = FileCommand(
+            space,
+            self.folder,
+            command=command,
+            container=container,
+            env=env,
+            opt_space=opt_space,
+            segment=segment if segmented else None,
+            timeout_s=timeout_s,
+            failed=failed,
+        )
+        self._max_points, self._retries = max_points, int(retries)
         self._points: list[Params] = []
         self._results: dict[int, Result] = {}
-        self._cautions = left_alone(" ".join(self._argv))
+        self._cautions = self._command.cautions
 
     # ------------------------------------------------------------ ask and tell
 
@@ -177,70 +164,14 @@ class CommandSearch(SearchAlgorithm):
     def _call(self, n: int, before: Sequence[Params]) -> list[Params]:
         known = [*self._points, *before]
         results = [(params, self._results.get(number)) for number, params in enumerate(known)]
-        with tempfile.TemporaryDirectory(prefix="hpo-steer-call-", ignore_cleanup_errors=True) as scratch:
-            place = self._source.make(Path(scratch) / "call", (INPUT, OUTPUT))
-            write_steering_input(place / INPUT, results, self._opt_space, self._segment, failed=self._failed)
-            argv = [
-                fill_steering(
-                    word,
-                    infile=INPUT,
-                    outfile=OUTPUT,
-                    num_points=n,
-                    max_points=self._max_points or _NO_END,
-                )
-                for word in self._argv
-            ]
-            source = str(self._source.source)
-            try:
-                ended = call(
-                    argv,
-                    replace(self._around, cwd=place),
-                    timeout_s=self._timeout_s,
-                    mounts=[Mount(source, source, writable=False)],  # what links point to
-                )
-            except OSError as exc:
-                raise AlgorithmError(f"the steering command cannot be started: {exc}") from None
-            if ended.wrong is not None:
-                raise AlgorithmError(_with_log(f"the steering command {ended.wrong}", ended.said))
-            try:
-                return [
-                    self._checked(params) for params in read_steering_output(place / OUTPUT, self._segment)
-                ]
-            except AlgorithmError as exc:
-                raise AlgorithmError(_with_log(str(exc), ended.said)) from None
+        found, said = self._command.run(results, n, self._max_points)
+        try:
+            return [self._checked(params) for params in found]
+        except AlgorithmError as exc:
+            raise AlgorithmError(with_log(str(exc), said)) from None
 
     def _checked(self, params: Params) -> Params:
         try:
             return self.space.validate(params)
         except OutsideSpace as exc:
             raise AlgorithmError(f"the steering command proposed {json.dumps(params)[:200]}: {exc}") from None
-
-
-def _with_log(text: str, said: str) -> str:
-    return f"{text}. It printed last:\n{said}" if said.strip() else f"{text}. It printed nothing"
-
-
-def _read_space(given: Any, folder: Path, space: SearchSpace) -> Any:
-    """What the file says of the space.
-
-    Raises:
-        ConfigError: a file that is not there, or no JSON.
-    """
-    if given is None:
-        return space.to_dict() or None
-    if not isinstance(given, str):
-        return given
-    try:
-        return json.loads((folder / given).read_bytes())
-    except (OSError, ValueError, RecursionError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else exc
-        raise ConfigError("algorithm.opt_space", f"{folder / given} cannot be read as JSON: {why}") from None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_number(name: str, value: float | None, above: float = -1.0) -> None:
-    if value is not None and (not _is_number(value) or not value > above):
-        raise ConfigError(f"algorithm.{name}", f"is a number above {above:g}, got {value!r}")

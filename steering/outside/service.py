@@ -72,21 +72,9 @@ class ServiceSearch(SearchAlgorithm):
         argv = [] if service is None else words(service, "algorithm.service")
         self._spec = {"argv": argv, "container": container, "env": env}
         self._model, self._timeout_s, self._retries = model, timeout_s, retries
-        self._opening = {
-            "op": "open",
-            "v": PROTOCOL,
-            "model": model,
-            "search_space": space.to_dict(),
-            "constraints": [constraint.text for constraint in space.constraints],
-            "objectives": {
-                goal.name: {"direction": goal.direction, "target": goal.target, "reference": goal.reference}
-                for goal in objectives
-            },
-            "seed": seed,
-            "max_points": max_points,
-            "segment": segment,
-            "options": options or {},
-        }
+        self._opening = opening(
+            space, objectives, seed, model, max_points=max_points, segment=segment, options=options
+        )
         self._history: list[Step] = []
         self._points: list[Params] = []
         self._open: dict[int, None] = {}
@@ -119,14 +107,8 @@ class ServiceSearch(SearchAlgorithm):
         pending = [{"id": number, "params": self._points[number]} for number in self._open]
         line.send({"op": "ask", "id": self._model, "model": self._model, "n": n, "pending": pending})
         reply = line.reply("points", self._model, self._timeout_s)
-        listed, ended, note = reply.get("points"), reply.get("ended"), reply.get("note")
-        if (
-            not isinstance(listed, list)
-            or not isinstance(ended, str | None)
-            or not isinstance(note, str | None)
-        ):
-            raise AlgorithmError(f"the steering service answered {_shown(reply)}; expected {_POINTS}")
-        points = [self._checked(each) for each in listed]
+        listed, ended, note = read_points(reply)
+        points = [self._checked(params) for params in listed]
         if len(points) > n:
             note = f"{note or ''} the steering service returned {len(points)} points where {n} were asked for".strip()
         self.note, self.ended = note, ended
@@ -139,10 +121,7 @@ class ServiceSearch(SearchAlgorithm):
                 )
         return points[:n]
 
-    def _checked(self, entry: Any) -> Params:
-        params = entry.get("params") if isinstance(entry, dict) else None
-        if not isinstance(params, dict):
-            raise AlgorithmError(f"the steering service answered a point {_shown(entry)}; expected {_POINTS}")
+    def _checked(self, params: Params) -> Params:
         try:
             return self.space.validate(params)
         except OutsideSpace as exc:
@@ -205,6 +184,49 @@ class ServiceSearch(SearchAlgorithm):
             self._line = None
 
 
+def opening(
+    space: SearchSpace,
+    objectives: Sequence[Objective],
+    seed: int,
+    model: str,
+    *,
+    max_points: int | None,
+    segment: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The request that opens the search of a model; arguments as of `ServiceSearch`."""
+    return {
+        "op": "open",
+        "v": PROTOCOL,
+        "model": model,
+        "search_space": space.to_dict(),
+        "constraints": [constraint.text for constraint in space.constraints],
+        "objectives": {
+            goal.name: {"direction": goal.direction, "target": goal.target, "reference": goal.reference}
+            for goal in objectives
+        },
+        "seed": seed,
+        "max_points": max_points,
+        "segment": segment,
+        "options": dict(options or {}),
+    }
+
+
+def read_points(reply: Mapping[str, Any]) -> tuple[list[Params], str | None, str | None]:
+    """The points of an answer, which may lie outside the space; why there are no more; what it says besides.
+
+    Raises:
+        AlgorithmError: the answer has another form.
+    """
+    listed, ended, note = reply.get("points"), reply.get("ended"), reply.get("note")
+    if not isinstance(listed, list) or not isinstance(ended, str | None) or not isinstance(note, str | None):
+        raise AlgorithmError(f"the steering service answered {_shown(reply)}; expected {_POINTS}")
+    for entry in listed:
+        if not isinstance(entry, dict) or not isinstance(entry.get("params"), dict):
+            raise AlgorithmError(f"the steering service answered a point {_shown(entry)}; expected {_POINTS}")
+    return [entry["params"] for entry in listed], ended, note
+
+
 _POINTS = '{"op": "points", "model": …, "points": [{"params": {…}}, …], "ended": null}'
 
 
@@ -215,11 +237,13 @@ class Line:
         argv: program and arguments.
         spec: its container and environment.
         folder: the config's folder.
+        log_fd: where goes what it prints beside its answers.
     """
 
     _running: ClassVar[dict[str, Line]] = {}
 
-    def __init__(self, argv: list[str], spec: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, argv: list[str], spec: Mapping[str, Any], folder: Path, log_fd: int = LOG_FD) -> None:
+        self._log_fd = log_fd
         self._closed: set[int] = set()
         around = surroundings(spec, folder)
         if argv:
@@ -230,7 +254,7 @@ class Line:
             )
         (requests, self._to), (self._from, answers) = os.pipe(), os.pipe()
         try:
-            self._group = ProcessGroup(argv, around, log_fd=LOG_FD, stdin_fd=requests, stdout_fd=answers)
+            self._group = ProcessGroup(argv, around, log_fd=log_fd, stdin_fd=requests, stdout_fd=answers)
         except OSError as exc:
             self._hang_up()
             raise AlgorithmError(f"the steering service cannot be started: {exc}") from None
@@ -312,7 +336,7 @@ class Line:
                 f"the steering service has printed {_NOISE:,} lines that are no answers, such as {such}: its standard "
                 "output is for answers; print to standard error"
             )
-        os.write(LOG_FD, line[:1000] + b"\n")
+        os.write(self._log_fd, line[:1000] + b"\n")
 
     def _death(self) -> str:
         until = time.monotonic() + 5.0

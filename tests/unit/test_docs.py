@@ -146,6 +146,18 @@ def test_the_commands_page_has_every_command_and_option() -> None:
         assert re.search(rf"`[^`]*{option}\b", text), f"docs/reference/commands.md has no {option}"
 
 
+def test_the_commands_page_has_every_option_of_check() -> None:
+    from steering.commands.check import check
+
+    program = typer.Typer()
+    program.command()(check)
+    part = page("reference/commands.md").split("\n### check\n")[1].split("\n### ")[0]
+    found: Any = typer.main.get_command(program)
+    options = {o for p in found.params for o in p.opts if o.startswith("--")}
+    for option in options - {"--help", "--install-completion", "--show-completion"}:
+        assert re.search(rf"^\| `{option}\b", part, re.M), option
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: str(option.name))
 def test_the_phpo_page_has_every_option(option: Option) -> None:
     rows = page("how-to/from-phpo.md").split("## Every option")[1].split("\n## ")[0]

@@ -1,0 +1,1 @@
+"""Runs a user's evaluation on its own and says what of its contract holds, before any GPU hour is spent."""
