@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.servers.containers",
     "tests.servers.hpogrid",
+    "tests.servers.images",
     "tests.servers.postgresql",
     "tests.servers.rabbitmq",
 ]
