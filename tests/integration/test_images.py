@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.acceptance.program import STEER, wait_for
+from tests.servers.compose import a_stack
 from tests.servers.containers import podman
 
 if TYPE_CHECKING:
@@ -216,3 +217,65 @@ def test_a_mistake_is_one_sentence(images: Images, half: str) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+GATED = """
+import os, time
+
+def train(params):
+    while os.path.exists("/experiment/hold"):
+        time.sleep(0.05)
+    return {"loss": (params["x"] - 0.3) ** 2}
+"""
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.postgresql
+def test_the_stack_of_compose_carries_on_whatever_is_killed(
+    images: Images, site: Site, tmp_path: Path
+) -> None:
+    (site.experiment / "my.yaml").write_text(
+        "name: my\nsearch_space: {x: {type: float, low: 0, high: 1}}\nobjectives: {loss: minimize}\n"
+        "algorithm: sobol\nsteering: {max_points: 30, points_per_iteration: 10}\n"
+        "evaluation: {function: train.py:train, reuse: true}\nstore: elsewhere\n"
+    )
+    (site.experiment / "train.py").write_text(GATED)
+    hold = site.experiment / "hold"
+    hold.touch()
+    (tmp_path / "stack").mkdir()
+    with a_stack(tmp_path / "stack", site.experiment, images) as stack:
+        workers = [stack.container("worker", number) for number in (1, 2)]
+        for worker in workers:
+            wait_for(lambda worker=worker: "1/1 busy" in said(worker), what="a point in each worker's hands")
+        steering = stack.container("steering")
+        assert "0 of 30 points ended, 2 running" in until_said(steering, "2 running")
+        for name in (steering, workers[0]):
+            assert health(name) == 0
+        assert set(podman("top", steering, "user").split()[1:]) == {"hpo"}
+
+        stack.kill("steering")
+        stack.kill("worker", 1)
+        wait_for(lambda: "resuming" in stack.logs("steering"), what="steering after its restart")
+        wait_for(lambda: stack.logs("worker").count("→ 1 slot") == 2, what="a worker after its restart")
+        hold.unlink()
+        wait_for(lambda: stack.state("steering")["Status"] == "exited", what="the end", timeout_s=120)
+        log = stack.logs("steering")
+        assert stack.state("steering")["ExitCode"] == 0, log
+        assert "done: 30 points" in log
+        assert "30 evaluated" in log
+        assert "warning" not in log
+        assert [stack.state("worker", number)["Status"] for number in (1, 2)] == ["running"] * 2
+        status = json.loads(
+            podman(
+                "run", "--rm", "--no-healthcheck", "--env", "HPO_STEER_STORE_PASSWORD=of-the-store",
+                "-v", f"{stack.name}_runs:/runs", images.steering, "status", "--json",
+            )
+        )  # fmt: skip
+        assert status["points"]["done"] == 30
+        assert status["state"] == "ended"
+
+
+def until_said(name: str, words: str) -> str:
+    """A container's sign of life, once it has these words."""
+    wait_for(lambda: words in said(name), what=words)
+    return said(name)
