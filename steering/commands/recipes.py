@@ -23,7 +23,9 @@ def recipes(
 
     source = Path(containers.__file__).parent / "recipes"
     files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
-    files = [path for path in files if path.suffix != ".whl"]  # a checkout may have been built in
+    files = [
+        path for path in files if path.suffix != ".whl" and path.name != "constraints.txt"
+    ]  # of a checkout
     for path in files:
         if (output / path).exists():
             raise UserError(

@@ -18,7 +18,7 @@ from tests.servers.compose import a_stack
 from tests.servers.containers import podman
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.servers.images import Images
     from tests.servers.rabbitmq import RabbitNode
@@ -88,7 +88,7 @@ def health(name: str) -> int:
 
 @pytest.mark.parametrize("half", HALVES)
 def test_an_image_is_what_its_recipe_promises(
-    images: Images, half: str, record_property: pytest.RecordProperty
+    images: Images, half: str, record_property: Callable[[str, object], None]
 ) -> None:
     (found,) = json.loads(podman("image", "inspect", getattr(images, half)))
     program, volume = HALVES[half]
@@ -134,7 +134,7 @@ def test_the_quickstart_in_containers_over_rabbitmq(images: Images, rabbitmq: Ra
     lost = site.start(
         "worker-1", images.evaluation, secret, config, broker, "--set=evaluation.function=stuck.py:train"
     )
-    wait_for(lambda: "1/1 busy" in said(lost), what="a point in the first worker's hands")
+    until_said(lost, "1/1 busy")
     worker = site.start("worker-2", images.evaluation, secret, config, broker)
     wait_for(
         lambda: bool(re.search(r"[1-9]\d* done", said(worker))),
@@ -246,7 +246,7 @@ def test_the_stack_of_compose_carries_on_whatever_is_killed(
     with a_stack(tmp_path / "stack", site.experiment, images) as stack:
         workers = [stack.container("worker", number) for number in (1, 2)]
         for worker in workers:
-            wait_for(lambda worker=worker: "1/1 busy" in said(worker), what="a point in each worker's hands")
+            until_said(worker, "1/1 busy")
         steering = stack.container("steering")
         assert "0 of 30 points ended, 2 running" in until_said(steering, "2 running")
         for name in (steering, workers[0]):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,18 +85,16 @@ def build(context: Path, recipe: str, image: str, **arguments: str) -> None:
 @pytest.fixture(scope="session")
 def recipes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipes as a user has them, and all wheels that a build without internet needs."""
-    folder = tmp_path_factory.mktemp("recipes") / "recipes"
-    shutil.copytree(RECIPES, folder, ignore=shutil.ignore_patterns("*.whl"))
-    own = _own_wheel(folder / "wheels")
-    for wheel in _wheelhouse(own).iterdir():
-        os.link(wheel, folder / "wheels" / wheel.name) if _same_disk(wheel, folder) else shutil.copy(
-            wheel, folder / "wheels"
-        )
+    place = tmp_path_factory.mktemp("recipes")
+    own = _own_wheel(place)
+    with zipfile.ZipFile(own) as wheel:
+        wheel.extractall(place, [name for name in wheel.namelist() if name.startswith("containers/recipes/")])
+    folder = place / "containers" / "recipes"
+    wheels = folder / "wheels"
+    own.rename(wheels / own.name)
+    for each in _wheelhouse(wheels / own.name).iterdir():
+        shutil.copy(each, wheels)
     return folder
-
-
-def _same_disk(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev
 
 
 @pytest.fixture(scope="session")
