@@ -55,7 +55,8 @@ def run_experiment(
 
     def notify(kind: str, text: str) -> None:
         progress.notify(kind, text)
-        pulse.beat(lambda: text)
+        if kind == "broker":  # it is waited for, and no loop turns yet
+            pulse.beat(lambda: text)
 
     def tick() -> None:
         progress.tick(session)
