@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from evaluation.launch import Assignment
+    from evaluation.tally import Snapshot
 
 LOCAL, RUN, RUN_FOLDER = "HPO_STEER_LOCAL", "HPO_STEER_RUN", "HPO_STEER_RUN_FOLDER"
 PARENT = "HPO_STEER_PARENT"
@@ -212,11 +213,24 @@ def _run_folder() -> Path | None:
 
 
 def _work(assignment: Assignment) -> int:
-    from evaluation.display import Display
+    from evaluation.display import Display, line
     from evaluation.launch import make_worker
     from hpo_steer.config.surroundings import check_evaluation
+    from hpo_steer.pulse import Pulse
 
     quiet = assignment.address is not None
+    pulse = (
+        Pulse(None) if PARENT in os.environ else Pulse.named_in(os.environ)
+    )  # with a parent, it is steering's
+
+    def show(now_is: Snapshot) -> None:
+        display.show(now_is)
+        pulse.beat(lambda: line(now_is))
+
+    def wait(text: str) -> None:
+        display.say(f"waiting: {text}")
+        pulse.beat(lambda: text)
+
     with Display(quiet=quiet) as display:
         if not assignment.ships:  # else once it is here
             check_evaluation(
@@ -231,8 +245,8 @@ def _work(assignment: Assignment) -> int:
         worker, warden = make_worker(
             assignment,
             say=display.say,
-            show=display.show,
-            on_retry=lambda text: display.say(f"waiting: {text}"),
+            show=show,
+            on_retry=wait,
         )
         try:
             return 0 if worker.run() else 130

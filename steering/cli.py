@@ -30,6 +30,7 @@ _COMMANDS = (
     "algorithms",
     "replay",
     "permissions",
+    "recipes",
 )
 
 _EPILOG = """Examples:

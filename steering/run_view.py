@@ -310,7 +310,10 @@ def located(
 
 
 def _password(file: Path | None) -> str | None:
-    """The database's password: from the file that the config names, else from the environment."""
+    """The database's password: from the file that the config names, else from the environment.
+
+    The config names no database where that was given with ``--set``.
+    """
     from hpo_steer.config import Store, load_config
     from hpo_steer.config.secrets import store_password
 
@@ -320,7 +323,8 @@ def _password(file: Path | None) -> str | None:
         except ConfigError:
             pass  # it has been changed since; the run itself can still be read
         else:
-            return store_password(loaded.experiment.store, loaded.folder)
+            if loaded.experiment.store.url is not None:
+                return store_password(loaded.experiment.store, loaded.folder)
     return store_password(Store(url="postgresql://"), Path())
 
 

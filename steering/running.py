@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from hpo_steer.config import load_config
 from hpo_steer.config.secrets import cautions
 from hpo_steer.errors import UserError
 from hpo_steer.limits import harmless
+from hpo_steer.pulse import Pulse
 from steering.feasibility import feasible, none_feasible
 from steering.front import Reference, measure
 from steering.progress import expected, failures, make_progress
@@ -49,18 +51,26 @@ def run_experiment(
         progress.notify("warning", text)
     if fresh and not yes:
         _confirm_fresh(run_path(config.experiment), in_database=config.experiment.store.url is not None)
-    signals = _Signals()
+    signals, pulse = _Signals(), Pulse.named_in(os.environ)
+
+    def notify(kind: str, text: str) -> None:
+        progress.notify(kind, text)
+        if kind == "broker":  # it is waited for, and no loop turns yet
+            pulse.beat(lambda: text)
+
+    def tick() -> None:
+        progress.tick(session)
+        pulse.beat(lambda: _standing(session))
+
     with signals:
-        session = Session.open(config, overrides, fresh=fresh, extend=extend, notify=progress.notify)
+        session = Session.open(config, overrides, fresh=fresh, extend=extend, notify=notify)
         signals.session = session
         try:
             progress.begin(session)
             try:
                 session.load()
                 progress.loaded(session)
-                outcome = session.run(
-                    lambda: progress.tick(session), lambda: progress.notify("drain", drain_text(session))
-                )
+                outcome = session.run(tick, lambda: notify("drain", drain_text(session)))
             finally:
                 progress.end()
             points = session.points()
@@ -124,6 +134,15 @@ class _Signals:
             self.session.interruptions = 2
         else:
             self.session.interruptions += 1
+
+
+def _standing(session: Session) -> str:
+    """How the search stands, in one line."""
+    counts, planned = session.loop.counts, expected(session)
+    of = "" if planned is None else f" of {planned}"
+    return f"{counts.ended}{of} points ended, {counts.running} running" + (
+        f"; {session.waiting}" if session.waiting else ""
+    )
 
 
 def drain_text(session: Session) -> str:

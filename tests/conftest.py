@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.servers.containers",
     "tests.servers.hpogrid",
     "tests.servers.objects",
+    "tests.servers.images",
     "tests.servers.postgresql",
     "tests.servers.rabbitmq",
 ]
