@@ -352,9 +352,9 @@ def _compressed(rng: random.Random, fields: Fields) -> Made:
     body = dumps(fields)
     return rng.choice(
         (
-            (gzip.compress(body), _as(JSON, "gzip")),
+            (gzip.compress(body, mtime=0), _as(JSON, "gzip")),
             (zlib.compress(body), _as(JSON, "deflate")),
-            (gzip.compress(body), _as(BUNDLE)),
+            (gzip.compress(body, mtime=0), _as(BUNDLE)),
         )
     )
 

@@ -69,17 +69,17 @@ class Guest:
         self._space, self._forbid = space, forbid
         self.name = algorithm_name(spec)
         self._outsider = outsider = outside is not None and is_outside(spec)
-        self._users = "class" in spec or outsider or ("name" in spec and entry(self.name).plugin)
+        self._users = "class" in spec or outsider or ("name" in spec and entry(str(spec["name"])).plugin)
         cls: type[SearchAlgorithm]
         if outside is not None and outsider:
             cls = outside(spec, folder)
             options = dict(spec)
         elif "class" in spec:
-            cls = _user_class(self.name, folder)
+            cls = _user_class(str(spec["class"]), folder)
         elif "generator" in spec:
-            cls = _generator(self.name, folder, forbid=forbid)
+            cls = _generator(str(spec["generator"]), folder, forbid=forbid)
         else:
-            cls = algorithm_class(self.name)
+            cls = algorithm_class(str(spec["name"]))
         self._outcomes = parse_outcome_constraints(outcome_constraints)
         self._goals = tuple(objective.name for objective in objectives)
         if self._outcomes and takes_outcome_constraints(cls):

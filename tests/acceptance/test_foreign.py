@@ -97,7 +97,7 @@ def test_a_worker_in_node_connects_again(stage: Stage) -> None:
     stage.broker.start()
     assert "done: 20 points" in stage.finish(steering)
     assert all(p["state"] == "done" for p in project.points())
-    assert stage.log().count("connected to experiment") >= 2
+    wait_for(lambda: stage.log().count("connected to experiment") >= 2, what="its word that it is back")
     stage.bow_out(worker)
 
 

@@ -43,8 +43,15 @@ def await_trained(arena: Arena, count: int) -> None:
 
 
 def await_busy(arena: Arena, count: int = 2) -> None:
-    """Waits until so many workers train, by steering's books as well."""
-    arena.wait_for(lambda: sum(p.state == "running" for p in arena.records()) == count, f"{count} leases")
+    """Waits until so many workers train, by their own word and by steering's books, which may lag behind."""
+
+    def busy() -> bool:
+        leased = {point.id for point in arena.records() if point.state == "running"}
+        return len(leased) == count and leased <= {
+            each.point for each in arena.trainings() if each.end is None
+        }
+
+    arena.wait_for(busy, f"{count} leases")
 
 
 def assert_nothing_repeated(audit: Audit, story: str) -> None:
