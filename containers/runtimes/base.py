@@ -130,7 +130,9 @@ class Runtime(ABC):
 
 def shortened(text: str) -> str:
     """The last line that a program said, or its end."""
-    line = next((" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "it says nothing")
+    line = next(
+        (" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "it says nothing"
+    )
     return line if len(line) <= _MOST_SHOWN else "… " + line[-_MOST_SHOWN:]
 
 
