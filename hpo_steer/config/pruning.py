@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Method = Literal["asha", "hyperband", "median", "percentile", "threshold", "patience"]
 _HALVING = ("reduction", "min_steps", "max_steps")
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "asha": {"reduction": 3, "min_steps": 1},
+    "asha": {"reduction": 3},
     "hyperband": {"reduction": 3, "min_steps": 1},
     "median": {"warmup_steps": 0, "min_points": 5},
     "percentile": {"percentile": 50.0, "warmup_steps": 0, "min_points": 5},
@@ -42,7 +42,7 @@ class Pruning(Section):
         metric: what it looks at: an objective's name, several of them, or metrics with their directions; the
             objectives, if it is left out.
         reduction: of what has reached a rung, one in so many goes on (asha, hyperband).
-        min_steps: the lowest rung (asha, hyperband).
+        min_steps: the lowest rung (asha, hyperband); asha without one takes ``max_steps / reduction**2``, at least 1.
         max_steps: how many steps a whole training has (asha, hyperband); None: nobody knows (asha only).
         percentile: the best so many percent go on (percentile).
         min_points: so many others must have reported a step before a point is compared with them (median, percentile).
@@ -99,16 +99,19 @@ class Pruning(Section):
                 "pruning.max_steps",
                 "is missing: how many steps does a whole training report? (asha needs it not)",
             )
-        if self.max_steps is not None and self.max_steps <= (self.min_steps or 1):
-            raise ConfigError(
-                "pruning.max_steps", f"({self.max_steps}) must be above min_steps ({self.min_steps})"
-            )
+        if self.max_steps is not None and self.max_steps <= self.lowest:
+            raise ConfigError("pruning.max_steps", f"({self.max_steps}) must be above min_steps ({self.lowest})")
         if self.method == "threshold":
             if self.lower is None and self.upper is None:
                 raise ConfigError("pruning", "threshold needs lower, upper or both")
             if self.lower is not None and self.upper is not None and self.lower >= self.upper:
                 raise ConfigError("pruning.lower", f"({self.lower:g}) must be below upper ({self.upper:g})")
         return self
+
+    @property
+    def lowest(self) -> int:
+        """The lowest rung (asha, hyperband)."""
+        return self.min_steps or max((self.max_steps or 1) // (self.reduction or 3) ** 2, 1)
 
     def metrics(self, goals: Sequence[Objective]) -> tuple[Objective, ...]:
         """What the rule looks at, with directions.

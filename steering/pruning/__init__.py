@@ -29,9 +29,9 @@ def make_pruner(rules: Pruning, goals: Sequence[Objective]) -> Pruner:
     warmup = rules.warmup_steps or 0
     match rules.method:
         case "asha":
-            return SuccessiveHalving(metrics, rules.reduction or 3, rules.min_steps or 1, rules.max_steps)
+            return SuccessiveHalving(metrics, rules.reduction or 3, rules.lowest, rules.max_steps)
         case "hyperband":
-            return Hyperband(metrics, rules.reduction or 3, rules.min_steps or 1, rules.max_steps or 1)
+            return Hyperband(metrics, rules.reduction or 3, rules.lowest, rules.max_steps or 1)
         case "median" | "percentile":
             return Percentile(metrics, rules.percentile or 50.0, warmup, rules.min_points or 1)
         case "threshold":
