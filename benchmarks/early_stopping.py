@@ -207,7 +207,7 @@ def _advance(bench: Bench, training: _Training, spent: Spent) -> bool:
     metrics = training.curve[training.epoch]
     training.epoch += 1
     bench.transport.events.append(Report(**_stamp(training), step=training.epoch, metrics=metrics))
-    ended = {"started_at": 0.0, "duration_s": training.epoch * training.epoch_s}
+    ended: dict[str, Any] = {"started_at": 0.0, "duration_s": training.epoch * training.epoch_s}
     if training.stopped is not None:
         failure = FailureInfo(kind="pruned", message=training.stopped)
         bench.transport.events.append(Result(**_stamp(training), failure=failure, **ended))

@@ -100,7 +100,9 @@ class Pruning(Section):
                 "is missing: how many steps does a whole training report? (asha needs it not)",
             )
         if self.max_steps is not None and self.max_steps <= self.lowest:
-            raise ConfigError("pruning.max_steps", f"({self.max_steps}) must be above min_steps ({self.lowest})")
+            raise ConfigError(
+                "pruning.max_steps", f"({self.max_steps}) must be above min_steps ({self.lowest})"
+            )
         if self.method == "threshold":
             if self.lower is None and self.upper is None:
                 raise ConfigError("pruning", "threshold needs lower, upper or both")
