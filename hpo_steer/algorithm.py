@@ -57,6 +57,7 @@ class Observation:
         failure: why there are none.
         params: the point's parameters, for the convenience of algorithms that keep no points.
         sem: objective name to the standard error of its value, where it is known.
+        curve: of a pruned point, what it had reported: steps in increasing order, with their metrics.
 
     Raises:
         ValueError: neither or both of values and failure are given.
@@ -67,6 +68,7 @@ class Observation:
     failure: Failure | None = None
     params: Mapping[str, Any] | None = field(default=None, kw_only=True)
     sem: Mapping[str, float] | None = field(default=None, kw_only=True)
+    curve: Sequence[tuple[int, Mapping[str, float]]] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.failure is None):

@@ -104,18 +104,21 @@ def observation_to_json(observation: Observation) -> dict[str, Any]:
             data["sem"] = dict(observation.sem)
     elif observation.failure is not None:
         data["failure"] = {"kind": observation.failure.kind, "message": observation.failure.message}
+        if observation.curve is not None:
+            data["curve"] = [[step, dict(metrics)] for step, metrics in observation.curve]
     return data
 
 
 def observation_from_json(data: Mapping[str, Any]) -> Observation:
     """The observation again."""
-    failure = data.get("failure")
+    failure, curve = data.get("failure"), data.get("curve")
     return Observation(
         data["id"],
         data.get("values"),
         Failure(failure["kind"], failure.get("message", "")) if failure else None,
         params=data.get("params"),
         sem=data.get("sem"),
+        curve=None if curve is None else tuple((step, metrics) for step, metrics in curve),
     )
 
 

@@ -6,11 +6,12 @@ import heapq
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hpo_steer.algorithm import Failure
+from hpo_steer.algorithm import Failure, FailureKind
 from hpo_steer.limits import SEM
 from hpo_steer.messages import Cancel, Report, Result, Started, Stop
+from steering.reports import Reports
 from steering.searches import first_line
-from steering.store.base import AttemptRecord, ReportRecord, Transaction
+from steering.store.base import AttemptRecord, Transaction
 from steering.words import duration
 
 if TYPE_CHECKING:
@@ -66,15 +67,24 @@ class Attempts:
         self._experiment, self._run, self._rules = experiment, run, experiment.evaluation
         self._book, self._ledger, self._searches, self._fleet = book, ledger, searches, fleet
         self._clock, self._notify = clock, notify
+        self._reports = Reports(experiment, book=book, ledger=ledger, clock=clock, notify=notify)
         self.dropped = 0
         self.retries = 0
         self.streak: list[tuple[int, str, Failure]] = []
         self.typical_s: float | None = None
         self._later: list[tuple[float, int]] = []
 
+    def load(self) -> None:
+        """Takes up what the running attempts had reported; those that are to end early are told so once more."""
+        self._reports.load()
+        for point in (*self._book.running(), *self._book.queued()):
+            self._prune(point)
+
     # ------------------------------------------------------------ what workers say
 
-    def stop(self, point: int, attempt: int, worker: str | None, reason: str) -> None:
+    def stop(
+        self, point: int, attempt: int, worker: str | None, reason: str, kind: FailureKind = "cancelled"
+    ) -> None:
         """Has a worker end an attempt that is of no use any more."""
         self._ledger.controls.append(
             Stop(
@@ -83,9 +93,15 @@ class Attempts:
                 point=point,
                 attempt=attempt,
                 worker=worker,
+                kind=kind,
                 reason=reason,
             )
         )
+
+    def _prune(self, point: LivePoint) -> None:
+        """Has the attempt under way ended if it was decided so; a worker that was told before does nothing more."""
+        if point.pruned is not None:
+            self.stop(point.record.id, point.attempt, None, point.pruned, "pruned")
 
     def unknown(self, event: Started | Report | Result) -> str | None:
         """Why an event is about nothing that steering has sent out; None if it is about something."""
@@ -108,6 +124,7 @@ class Attempts:
             if point.worker == worker:
                 point.heard = now
                 self._decline(point)
+                self._prune(point)  # it may not have heard of it
             else:
                 point.claimant = point.claimant or (worker, 0)
         elif not point.due:  # its `started` was lost
@@ -142,11 +159,13 @@ class Attempts:
         self._hand_on(point, worker, slot)
 
     def report(self, event: Report) -> None:
-        """An intermediate metric."""
+        """An intermediate metric: it may end the attempt early."""
         point = self._book.get(event.point)
-        if point is not None and point.attempt == event.attempt:
-            row = ReportRecord(event.point, event.attempt, event.step, event.metrics, event.at)
-            self._ledger.add(lambda tx: tx.add_report(row))
+        if point is None or point.attempt != event.attempt or point.follows is not None:
+            return
+        if point.worker in (None, event.worker):  # of two workers, the one with the lease
+            self._reports.take(point, event)
+            self._prune(point)
 
     def result(self, event: Result) -> None:
         """An attempt has ended. The first final result of a point counts."""
@@ -172,10 +191,12 @@ class Attempts:
         elif not current:
             self.stop(event.point, point.attempt, point.worker, "an earlier attempt has brought the result")
         started_at = self._write_end(event, point, outcome, current=current)
+        if isinstance(outcome, Failure) and point.pruned is not None and outcome.kind in ("error", "timeout"):
+            outcome = Failure("pruned", point.pruned)  # it broke off on the way out, and is not tried again
         failed = isinstance(outcome, Failure)
         if current:
             point.attempts = event.attempt
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, Failure) and outcome.kind != "pruned":
             self.streak = [*self.streak[1 - STREAK :], (event.point, event.worker, outcome)]
             if self._again(point, outcome):
                 return
@@ -292,6 +313,11 @@ class Attempts:
             log,
         )
         self._ledger.add(lambda tx: tx.end_attempt(row))
+        if point.pruned is not None:
+            self._searches.end_point(
+                point, Failure("pruned", point.pruned), worker=point.worker, started_at=point.started_at
+            )
+            return
         if not blame:
             point.forgiven += 1
         else:

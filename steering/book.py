@@ -10,8 +10,10 @@ from hpo_steer.algorithm import Asked, Failure, Observation, Point, Step, Told
 from hpo_steer.outcomes import standard_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from steering.curves import Curve
+    from steering.reports import Reported
     from steering.store.base import IterationRecord, PointRecord
 
 
@@ -33,6 +35,8 @@ class LivePoint:
         published: when it last went to the work queue, by the monotonic clock; 0: it is not there.
         due: when it goes there, by the monotonic clock, if it has to wait for its next attempt; else 0.
         vanished: how often it was gone from there.
+        pruned: why the attempt under way is ended early; None while it is to go on.
+        reported: what that attempt has reported.
         claimant: a second worker (and its slot) that has the same attempt: it takes the lease over if the first
             is gone, and is stopped if that is heard of.
         followers: later points with the same parameters, which take over what becomes of this one.
@@ -52,6 +56,8 @@ class LivePoint:
     published: float = 0.0
     due: float = 0.0
     vanished: int = 0
+    pruned: str | None = None
+    reported: Reported | None = None
     claimant: tuple[str, int] | None = None
     followers: list[LivePoint] = field(default_factory=list)
     follows: int | None = None
@@ -124,6 +130,7 @@ class Book:
     def requeue(self, point: LivePoint) -> None:
         """The lease is gone, the point waits again."""
         point.state, point.worker, point.started_at, point.claimant = "queued", None, None, None
+        point.pruned = None
         self._running.pop(point.record.id, None)
 
     def remove(self, point: LivePoint) -> None:
@@ -147,13 +154,18 @@ class Book:
         return len(self._live)
 
 
-def observation(record: PointRecord) -> Observation:
-    """What an algorithm is told of a point that has ended."""
+def observation(record: PointRecord, curve: Curve | None = None) -> Observation:
+    """What an algorithm is told of a point that has ended.
+
+    Args:
+        record: of the point.
+        curve: what a pruned one had reported.
+    """
     if record.state == "done" and record.values is not None:
         sem = standard_errors(record.values, record.metrics or {})
         return Observation(record.number, record.values, params=record.params, sem=sem or None)
     failure = record.failure or Failure("error", "unknown")
-    return Observation(record.number, failure=failure, params=record.params)
+    return Observation(record.number, failure=failure, params=record.params, curve=curve)
 
 
 class Ended:
@@ -174,13 +186,14 @@ class Ended:
 
 
 def steps(
-    iterations: list[IterationRecord], points: list[PointRecord]
+    iterations: list[IterationRecord], points: list[PointRecord], curves: Mapping[int, Curve]
 ) -> Iterator[tuple[Step, IterationRecord]]:
     """The asks of a model and the observations told before each, in the order they happened.
 
     Args:
         iterations: all of one model, by number.
         points: all of that model.
+        curves: what its pruned points had reported, by id.
 
     Yields:
         Each step, with the iteration it belongs to (a `Told` to the iteration after it).
@@ -193,14 +206,14 @@ def steps(
     for iteration in iterations:
         if iteration.told > told:
             if heard := ended.between(told, iteration.told):
-                yield Told([observation(r) for r in heard]), iteration
+                yield Told([observation(r, curves.get(r.id)) for r in heard]), iteration
             told = iteration.told
         asked = sorted(by_iteration.get(iteration.number, []), key=lambda r: r.number)
         proposed = [Point(r.number, dict(r.params)) for r in asked]
         yield Asked(iteration.wanted, proposed, given=iteration.origin != "algorithm"), iteration
         if iteration.origin == "known":
             told = iteration.size
-            yield Told([observation(r) for r in ended.between(0, told)]), iteration
+            yield Told([observation(r, curves.get(r.id)) for r in ended.between(0, told)]), iteration
 
 
 def worker_process(worker: str) -> tuple[str, int] | None:

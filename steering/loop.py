@@ -153,6 +153,7 @@ class SteeringLoop:
             for tuned in self.models.values():
                 tuned.search.stop(spent)
         self.attempts.retries = self._searches.load()
+        self.attempts.load()
         running = self.book.running()
         if workers_gone:
             for point in running:

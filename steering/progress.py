@@ -107,12 +107,12 @@ def expected(session: Session) -> int | None:
 
 
 def failures(failed: Mapping[str, int]) -> str:
-    """``2 failed (1 timeout, 1 error), 3 cancelled``."""
-    cancelled = failed.get("cancelled", 0)
-    rest = {kind: n for kind, n in sorted(failed.items()) if kind != "cancelled" and n}
+    """``2 failed (1 timeout, 1 error), 5 pruned, 3 cancelled``."""
+    apart = [f"{failed[kind]} {kind}" for kind in ("pruned", "cancelled") if failed.get(kind)]
+    rest = {kind: n for kind, n in sorted(failed.items()) if kind not in ("pruned", "cancelled") and n}
     kinds = ", ".join(f"{n} {kind}" if len(rest) > 1 else kind for kind, n in rest.items())
     parts = [f"{sum(rest.values())} failed ({kinds})"] if rest else []
-    return ", ".join(parts + ([f"{cancelled} cancelled"] if cancelled else []))
+    return ", ".join(parts + apart)
 
 
 def best_text(session: Session) -> str:

@@ -12,6 +12,7 @@ from hpo_steer.errors import AlgorithmError
 from hpo_steer.parameters import canonical
 from hpo_steer.registry import entry, is_outside
 from steering.book import steps
+from steering.curves import pruned_curves
 from steering.hosts import (
     AlgorithmHost,
     HostFailure,
@@ -95,7 +96,8 @@ def replay_run(view: RunView, model: str | None = None) -> dict[str, Any]:
 def _replay_model(view: RunView, made_from: Opening, hosts: Hosts, answer: dict[str, Any]) -> bool:
     name = made_from.model
     host = hosts.open(made_from)
-    for step, iteration in steps(view.store.iterations(name), view.by_model[name]):
+    points = view.by_model[name]
+    for step, iteration in steps(view.store.iterations(name), points, pruned_curves(view.store, points)):
         if isinstance(step, Told):
             host.tell(name, step.observations)
         elif step.given:

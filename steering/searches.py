@@ -15,6 +15,7 @@ from hpo_steer import faults
 from hpo_steer.algorithm import Failure
 from hpo_steer.messages import Cancel
 from steering.book import Book, Ended, LivePoint, observation, steps
+from steering.curves import pruned_curves
 from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
 from steering.search import ModelSearch
 from steering.stand_in import stand_in
@@ -196,7 +197,8 @@ class Searches:
                 search.told = record.told or search.told
             return
         if iterations:
-            tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
+            curves = pruned_curves(self._ledger.store, points)
+            tuned.host.restore(name, [step for step, _ in steps(iterations, points, curves)])
         for record in ended.between(search.told):
             if record.duplicate_of is None:  # duplicates are told together with what they duplicate
                 self._consider(tuned)
@@ -370,17 +372,18 @@ class Searches:
         points = self._ledger.store.points(model=name)
         iterations = self._ledger.store.iterations(name)
         search, ended = tuned.search, Ended(points)
+        curves = pruned_curves(self._ledger.store, points)
         tuned.host.open(self._openings[name])
-        tuned.host.restore(name, [step for step, _ in steps(iterations, points)])
+        tuned.host.restore(name, [step for step, _ in steps(iterations, points, curves)])
         told = _told_before(iterations)
         for record in ended.between(told, search.told_at_ask if search.asking else None):
-            tuned.host.tell(name, [observation(record)])
+            tuned.host.tell(name, [observation(record, curves.get(record.id))])
         if search.asking:
             tuned.ask_began = self._clock.monotonic()
             self._thinking.setdefault(id(tuned.host), tuned.ask_began)
             tuned.host.ask(name, search.wanted_at_ask)
             for record in ended.between(search.told_at_ask):
-                tuned.host.tell(name, [observation(record)])
+                tuned.host.tell(name, [observation(record, curves.get(record.id))])
 
     # ------------------------------------------------------------ ends
 
@@ -424,7 +427,7 @@ class Searches:
             duplicates=int(failure is None and duplicate_of is not None),
         )
         if failure is not None and failure.kind != "cancelled" and duplicate_of is None:
-            self._notify("failed", f"point {record.id} failed: {failure.kind}: {first_line(failure.message)}")
+            self._notify(*_fate(record.id, failure))
         self._tell(tuned, record)
         self._due.append(record.model)
         if _unlucky(failure):
@@ -446,7 +449,11 @@ class Searches:
                 self._follow(follower, leader)
 
     def _tell(self, tuned: Tuned, record: PointRecord) -> None:
-        tuned.host.tell(tuned.model.name, [observation(record)])
+        curve = None
+        if record.failure is not None and record.failure.kind == "pruned":
+            self._ledger.commit()  # its reports are read from the store, as they are when the history is repeated
+            curve = pruned_curves(self._ledger.store, [record]).get(record.id)
+        tuned.host.tell(tuned.model.name, [observation(record, curve)])
         if tuned.search.end_point(record.iteration, record.values) and record.values:
             self._notify("best", f"point {record.id}")
 
@@ -550,6 +557,13 @@ def _tries(record: PointRecord) -> int:
 def _unlucky(failure: Failure | None) -> bool:
     """Whether a failure says nothing about the parameters."""
     return failure is not None and failure.kind not in _SAID_OF_THE_POINT
+
+
+def _fate(point: int, failure: Failure) -> tuple[str, str]:
+    """The notice that a point has no values."""
+    if failure.kind == "pruned":
+        return "pruned", f"point {point} pruned: {first_line(failure.message)}"
+    return "failed", f"point {point} failed: {failure.kind}: {first_line(failure.message)}"
 
 
 def _of(tuned: Tuned, models: Mapping[str, Tuned]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from hpo_steer.config.container import Container, Files, imaged
+from hpo_steer.config.pruning import Pruning
 from hpo_steer.config.section import Count, Positive, Section
 from hpo_steer.errors import ConfigError
 from hpo_steer.free_space import search_space
@@ -345,6 +346,7 @@ class Experiment(Section):
             ``{generator: MODULE:CLASS, option: …}``, ``{command: PROGRAM …}`` or ``{service: PROGRAM …}``.
         warm_start: what is known beforehand: runs, CSV files, points with or without values.
         steering: iterations and stop rules.
+        pruning: which trainings are ended early; a method's name, or ``{method: …, option: …}``.
         evaluation: what a worker runs.
         broker: how workers are reached.
         store: where results are kept.
@@ -360,6 +362,7 @@ class Experiment(Section):
     algorithm: str | dict[str, Any] = "auto"
     warm_start: list[str | dict[str, Any]] = []
     steering: Steering = Steering()
+    pruning: Pruning | None = None
     evaluation: Evaluation
     broker: Broker = Broker()
     store: Store = Store()
@@ -394,6 +397,8 @@ class Experiment(Section):
             only = goals[0]
             goals = (Objective(only.name, only.direction, self.steering.target, only.reference),)
         self._goals = goals
+        if self.pruning is not None:
+            self.pruning.metrics(goals)
         self._outcomes = parse_outcome_constraints(self.outcome_constraints)
         for model in self.models:
             space = self.space(model)

@@ -58,6 +58,7 @@ class ObservationLine(Shape):
     values: Numbers | None = None
     sem: Numbers | None = None
     failure: FailureLine | None = None
+    curve: list[tuple[int, Numbers]] | None = None
 
 
 class PointLine(Shape):

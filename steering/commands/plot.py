@@ -18,6 +18,7 @@ class Kind(StrEnum):
     parallel = "parallel"
     pareto = "pareto"
     timeline = "timeline"
+    curves = "curves"
 
 
 class Format(StrEnum):
@@ -50,7 +51,7 @@ def plot(
     ] = Format.png,
     model: Model = None,
 ) -> None:
-    """Draws a run: progress, importance of parameters, parallel coordinates, Pareto front, timeline.
+    """Draws a run: progress, importance of parameters, parallel coordinates, Pareto front, timeline, learning curves.
 
     Example: hpo-steer plot digits --kind progress --format svg
     """

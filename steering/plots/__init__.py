@@ -23,6 +23,7 @@ _DRAWERS: Mapping[str, str] = {
     "parallel": "steering.plots.parallel",
     "pareto": "steering.plots.pareto",
     "timeline": "steering.plots.timeline",
+    "curves": "steering.plots.curves",
 }
 KINDS = tuple(_DRAWERS)
 _OF_ONE_MODEL = ("importance", "parallel", "pareto")

@@ -199,7 +199,15 @@ class AttemptRecord:
 
 @dataclass(frozen=True)
 class ReportRecord:
-    """An intermediate metric of an attempt."""
+    """An intermediate metric of an attempt.
+
+    Attributes:
+        point: id of the point.
+        attempt: from 1.
+        step: epoch or the like.
+        metrics: finite numbers.
+        at: when steering took it in, seconds since the epoch; no two reports of a run have the same time.
+    """
 
     point: int
     attempt: int
@@ -383,8 +391,8 @@ class Store(ABC):
         """All attempts (at a point), by point and number."""
 
     @abstractmethod
-    def reports(self, point: int) -> list[ReportRecord]:
-        """The reports of a point, by attempt and step."""
+    def reports(self, points: int | Iterable[int] | None) -> list[ReportRecord]:
+        """The reports of a point, of several or (None) of all, by point, attempt and step."""
 
     @abstractmethod
     def counts(self, model: str | None = None) -> Counts:

@@ -354,11 +354,17 @@ class SqlStore(Store):
             query = query.where(c.point == point)
         return [rows.to_attempt(row) for row in self._all(query)]
 
-    def reports(self, point: int) -> list[ReportRecord]:
+    def reports(self, points: int | Iterable[int] | None) -> list[ReportRecord]:
         """See `Store.reports`."""
         c = reports.c
-        query = select(reports).where(c.experiment == self._experiment(), c.point == point)
-        return [rows.to_report(row) for row in self._all(query.order_by(c.attempt, c.step))]
+        query = select(reports).where(c.experiment == self._experiment()).order_by(c.point, c.attempt, c.step)
+        if points is None:
+            return [rows.to_report(row) for row in self._all(query)]
+        wanted = iter([points] if isinstance(points, int) else sorted(set(points)))
+        found = []
+        while some := list(islice(wanted, IDS_AT_ONCE)):
+            found += [rows.to_report(row) for row in self._all(query.where(c.point.in_(some)))]
+        return found
 
     def counts(self, model: str | None = None) -> Counts:
         """See `Store.counts`."""

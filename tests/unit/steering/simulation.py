@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import FailureKind
 from hpo_steer.config import Experiment, validate
-from hpo_steer.messages import Control, Echo, Event, FailureInfo, Heartbeat, Result, Started, Work
+from hpo_steer.messages import Control, Echo, Event, FailureInfo, Heartbeat, Report, Result, Started, Work
 from hpo_steer.transport.base import (
     Connected,
     Delivery,
@@ -195,6 +195,10 @@ class Bench:
         self.transport.events.append(
             Result(**self._stamp(work, worker), started_at=0.0, duration_s=1.0, log=log, **outcome)
         )
+
+    def report(self, work: Work, step: int, worker: str = "host-1-a", **metrics: float) -> None:
+        """It reports intermediate metrics."""
+        self.transport.events.append(Report(**self._stamp(work, worker), step=step, metrics=metrics))
 
     def beat(self, *running: Work, worker: str = "host-1-a") -> None:
         """It sends a sign of life."""
