@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containers.errors import ContainerError
-from containers.runtimes.base import Runtime, pairs, shortened
+from containers.runtimes.base import Runtime, bound, pairs, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from containers.launch import Launch, Mount
+    from containers.launch import Launch
 
 _SCHEMES = ("docker://", "oras://", "library://", "shub://", "http://", "https://", "docker-archive:", "oci:")
 
@@ -25,7 +25,7 @@ class Apptainer(Runtime):
         verb = "exec" if launch.argv and not launch.entrypoint else "run"
         argv = [self.program, verb, "--cleanenv", "--no-home", "--pid"]
         argv += ["--pwd", launch.workdir]
-        argv += pairs("--bind", [_bind(mount) for mount in launch.mounts])
+        argv += pairs("--bind", [bound(mount) for mount in launch.mounts])
         argv += pairs("--env", [f"{name}={value}" for name, value in launch.env.items()])
         argv += [] if launch.network else ["--net", "--network", "none"]
         argv += ["--nv"] if launch.gpus else []
@@ -62,7 +62,3 @@ def named(image: str) -> str:
     ):
         return image
     return f"docker://{image}"
-
-
-def _bind(mount: Mount) -> str:
-    return f"{mount.host}:{mount.inside}" + ("" if mount.writable else ":ro")

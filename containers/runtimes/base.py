@@ -12,7 +12,7 @@ from containers.errors import ContainerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from containers.launch import Launch
+    from containers.launch import Launch, Mount
 
 PROBE_S = 20.0
 _MOST_SHOWN = 300
@@ -134,6 +134,17 @@ def shortened(text: str) -> str:
         (" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "it says nothing"
     )
     return line if len(line) <= _MOST_SHOWN else "… " + line[-_MOST_SHOWN:]
+
+
+def bound(mount: Mount) -> str:
+    """A mount as docker, podman and apptainer write it: ``HOST:INSIDE``, or ``HOST:INSIDE:ro``.
+
+    Raises:
+        ContainerError: a colon in one of its paths, which none of them can tell from their own.
+    """
+    if ":" in mount.host or ":" in mount.inside:
+        raise ContainerError(f"a colon in {mount.host}: such a folder cannot be mounted; rename it")
+    return f"{mount.host}:{mount.inside}" + ("" if mount.writable else ":ro")
 
 
 def pairs(flag: str, values: Sequence[str]) -> list[str]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from containers.errors import ContainerError
-from containers.runtimes.base import Runtime, pairs, shortened
+from containers.runtimes.base import Runtime, bound, pairs, shortened
 
 if TYPE_CHECKING:
-    from containers.launch import Launch, Mount
+    from containers.launch import Launch
 
 LABEL = "hpo-steer"
 
@@ -27,7 +27,7 @@ class _Oci(Runtime):
         argv += ["--security-opt", "label=disable"]  # SELinux would hide the mounts
         argv += self._user(launch)
         argv += ["--workdir", launch.workdir]
-        argv += pairs("--volume", [_volume(mount) for mount in launch.mounts])
+        argv += pairs("--volume", [bound(mount) for mount in launch.mounts])
         argv += pairs("--env", [f"{name}={value}" for name, value in launch.env.items()])
         argv += [] if launch.network else ["--network", "none"]
         argv += self._gpus() if launch.gpus else []
@@ -109,9 +109,3 @@ class Podman(_Oci):
 
     def _gpus(self) -> list[str]:
         return ["--device", "nvidia.com/gpu=all"]
-
-
-def _volume(mount: Mount) -> str:
-    if ":" in mount.host or ":" in mount.inside:
-        raise ContainerError(f"a colon in {mount.host}: such a folder cannot be mounted; rename it")
-    return f"{mount.host}:{mount.inside}" + ("" if mount.writable else ":ro")

@@ -126,6 +126,7 @@ def test_a_plain_process() -> None:
         ("none", {"argv": (), "mounts": ()}, "no image with an entry point"),
         ("none", {}, "cannot be seen at /srv/workDir"),
         ("podman", {"mounts": (Mount("/a:b", "/c"),)}, "a colon in /a:b"),
+        ("apptainer", {"mounts": (Mount("/a:b", "/c"),)}, "a colon in /a:b"),
     ],
 )
 def test_nothing_that_is_asked_for_is_ignored(runtime: str, changes: dict[str, Any], key: str) -> None:
