@@ -44,7 +44,8 @@ class TestFiles:
             str(folder / "plots" / f"{kind}.png") for kind in drawn
         ]
         assert [line for line in lines if line.startswith("skipped")] == [
-            "skipped pareto: it takes two objectives, and there is one"
+            "skipped pareto: it takes two objectives, and there is one",
+            "skipped curves: no training has reported loss",
         ]
         for kind in drawn:
             assert (folder / "plots" / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
