@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from algorithms.bayesian import Bayesian
 from algorithms.pruned import guessed
-from hpo_steer import Failure, Observation, SearchSpace, create_algorithm
+from hpo_steer import Failure, Observation, SearchSpace
 from hpo_steer.objectives import Objective
 
 DONE = [({"x": 0.1 * i}, Observation(i, {"loss": value})) for i, value in enumerate([1.0, 2.0, 4.0])]
@@ -41,9 +42,7 @@ def test_bayesian_keeps_away_from_where_points_were_pruned() -> None:
     space = SearchSpace.from_dict({"x": {"type": "float", "low": 0.0, "high": 1.0}})
 
     def proposals(*, with_curves: bool) -> list[float]:
-        search = create_algorithm(
-            "bayesian", space, objectives={"loss": "minimize"}, seed=0, initial_points=12
-        )
+        search = Bayesian(space, [Objective("loss")], seed=0, initial_points=12)
         found = []
         for point in search.ask(12):
             x = point.params["x"]
