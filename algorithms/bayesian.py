@@ -25,6 +25,7 @@ from algorithms.improvement import climb, descend
 from algorithms.local_search import LocalSearch
 from algorithms.modelled import Modelled
 from algorithms.neighbours import around, throughout
+from algorithms.pruned import guessed
 from algorithms.surrogate import surrogates
 from hpo_steer.errors import ConfigError
 from hpo_steer.outcomes import OutcomeConstraint
@@ -83,7 +84,8 @@ class Bayesian(Modelled):
     Unordered choices enter the model as one feature each; single steps and other choices are tried beside the gradient.
     Candidates that break a constraint of the space are dropped. The improvement is weighed with the chance to keep the
     outcome constraints, which have models of their own, as has the chance that a point is `invalid` where some were
-    (`algorithms.feasibility`). A failed point is not proposed again. Of more than 800 outcomes the models see the best
+    (`algorithms.feasibility`). A failed point is not proposed again; one that was pruned counts as about as bad as its
+    last report (`algorithms.pruned`). Of more than 800 outcomes the models see the best
     half, and as many of the others.
 
     Args:
@@ -151,6 +153,11 @@ class Bayesian(Modelled):
         """What the models learn from: all points with values, or enough of very many."""
         goal = self.objectives[0]
         done = self.completed()
+        done += [
+            (params, guess)
+            for params, guess in guessed(self.pruned(), done, goal)
+            if all(each.metric in (guess.values or {}) for each in self._constraints)
+        ]
         raw = goal.sign * np.array([float((o.values or {})[goal.name]) for _, o in done])
         observations = [observation for _, observation in done]
         slacks = slacks_of(self._constraints, observations)

@@ -159,6 +159,11 @@ class HistoryAlgorithm(SearchAlgorithm):
         outcomes = ((i, self.told[i].failure) for i in sorted(self.told))
         return [(self.points[i], failure) for i, failure in outcomes if failure is not None]
 
+    def pruned(self) -> list[tuple[Params, Observation]]:
+        """Points that were ended early, in the order of their ids."""
+        ended = ((i, self.told[i]) for i in sorted(self.told))
+        return [(self.points[i], o) for i, o in ended if o.failure is not None and o.failure.kind == "pruned"]
+
     def rng(self, purpose: int = 0) -> np.random.Generator:
         """Random numbers of this ask: a function of the seed and of how many points there are so far."""
         return np.random.default_rng([self.seed & 0xFFFF_FFFF_FFFF_FFFF, self._next_id, purpose])

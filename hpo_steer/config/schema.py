@@ -391,9 +391,8 @@ class Experiment(Section):
         goals = parse_objectives(self.objectives)
         if self.steering.target is not None:
             if len(goals) > 1:
-                raise ConfigError(
-                    "steering.target", "goes with one objective; give each its own: {direction: …, target: …}"
-                )
+                text = "goes with one objective; give each its own: {direction: …, target: …}"
+                raise ConfigError("steering.target", text)
             only = goals[0]
             goals = (Objective(only.name, only.direction, self.steering.target, only.reference),)
         self._goals = goals

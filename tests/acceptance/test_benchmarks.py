@@ -36,6 +36,26 @@ def test_flat_compares_two_moments_of_one_run() -> None:
     assert found["ratio"] > 0
 
 
+def test_early_stopping_spends_fewer_epochs_than_the_full_search() -> None:
+    found = answer(
+        "early_stopping",
+        "--table",
+        "20",
+        "--points",
+        "12",
+        "--seeds",
+        "1",
+        "--slots",
+        "2",
+        "--methods",
+        "full,asha",
+    )
+    full, asha = found["methods"]
+    assert (full["epochs_share"], full["pruned"]) == (1.0, 0)
+    assert asha["epochs_share"] < 1.0
+    assert asha["pruned"] > 0
+
+
 def test_a_run_of_no_op_points_evaluates_each_once() -> None:
     assert len(ends_of_a_run(400)) == 400
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo_steer.algorithm import Failure, Observation
 from hpo_steer.config import Pruning, validate
 from hpo_steer.errors import ConfigError
+from hpo_steer.jsonlines import observation_from_json, observation_to_json
 from hpo_steer.objectives import parse_objectives
+from steering.progress import failures
 from steering.pruning import make_pruner
 from steering.pruning.hyperband import Hyperband, deal
 from steering.pruning.ranking import Ranking, epsilon_net
@@ -353,3 +357,16 @@ def test_metrics_have_the_directions_of_their_objectives() -> None:
     other = validate(BASE | {"pruning": {"method": "median", "metric": {"train_loss": "minimize"}}}).pruning
     assert other is not None
     assert [m.name for m in other.metrics(())] == ["train_loss"]
+
+
+def test_a_curve_goes_through_the_lines_of_the_protocol() -> None:
+    told = Observation(
+        3, failure=Failure("pruned", "no"), params={"x": 1}, curve=((1, {"loss": 0.5}), (3, {"loss": 0.4}))
+    )
+    assert observation_from_json(json.loads(json.dumps(observation_to_json(told)))) == told
+    assert "curve" not in observation_to_json(Observation(3, {"loss": 1.0}))
+
+
+def test_pruned_points_are_counted_apart_from_failures() -> None:
+    assert failures({"pruned": 5, "error": 1, "timeout": 1}) == "2 failed (1 error, 1 timeout), 5 pruned"
+    assert failures({"pruned": 5, "cancelled": 2}) == "5 pruned, 2 cancelled"
