@@ -53,7 +53,7 @@ class LocalWorkers:
     """Keeps a number of ``hpo-evaluate`` processes running.
 
     Args:
-        count: how many.
+        slots: how many slots each of them has.
         config: the experiment's config file.
         overrides: its ``--set`` texts.
         environment: what they need to find steering.
@@ -61,7 +61,12 @@ class LocalWorkers:
     """
 
     def __init__(
-        self, count: int, config: Path, overrides: Sequence[str], environment: Mapping[str, str], folder: Path
+        self,
+        slots: Sequence[int],
+        config: Path,
+        overrides: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
     ) -> None:
         program = Path(hpo_steer.__file__).parent.parent / "evaluation" / "__main__.py"
         self._command = [sys.executable, "-P", str(program), "--config", str(config.resolve())]
@@ -69,12 +74,12 @@ class LocalWorkers:
             self._command += ["--set", without_passwords(text)]  # anybody sees a command line
         self._environment = dict(environment)
         self._folder = folder
-        self._count = count
+        self._slots = tuple(slots)
         self._seats: dict[int, _Seat] = {}
 
     def start(self) -> None:
         """Starts them all."""
-        for index in range(self._count):
+        for index in range(len(self._slots)):
             self._seats[index] = self._spawn(index)
 
     def _log(self, index: int) -> Path:
@@ -86,6 +91,7 @@ class LocalWorkers:
             **self._environment,
             "HPO_STEER_RUN_FOLDER": str(self._folder.resolve()),
             "HPO_STEER_PARENT": str(os.getpid()),
+            "HPO_STEER_SLOTS": f"{self._slots[index]}/{sum(self._slots)}",
         }
         with self._log(index).open("ab") as log:
             process = subprocess.Popen(

@@ -90,6 +90,7 @@ class Watchdog:
         yield "blocked", status.blocked is not None, partial(self._say_blocked, status)
         yield "failing", self._failing, self._say_failing
         yield "shipping", ready > 0 and self._shipping(now) is not None, lambda: self._shipping(now) or ""
+        yield "unfit", ready > 0 and alone and self._lack is not None, self._say_unfit
         yield "workers", ready > 0 and alone, partial(self._say_no_workers, now)
         yield (
             "asking",
@@ -113,6 +114,11 @@ class Watchdog:
     def _failing(self) -> bool:
         streak = self._loop.attempts.streak
         return len(streak) >= STREAK and all(f.kind in {"error", "timeout"} for _, _, f in streak)
+
+    @property
+    def _lack(self) -> str | None:
+        """What the largest machine of a worker lacks, if none has what a point asks for."""
+        return self._loop.fleet.lacks(self._loop.experiment.evaluation.wants)
 
     def _shipping(self, now: float) -> str | None:
         """What workers say that lack the code, unless others are at work."""
@@ -168,6 +174,13 @@ class Watchdog:
         queued = plural(self._loop.counts.queued, "point")
         since = duration(now - self._attended)
         return f'waiting: {queued} queued, no worker is connected to "{experiment}" ({since}){hint}'
+
+    def _say_unfit(self) -> str:
+        first = min(point.record.id for point in self._loop.book.queued())
+        return (
+            f"waiting: point {first} {self._lack}, the largest of all workers so far. Start one on a machine that has "
+            "more, or ask for less in another experiment"
+        )
 
     def _say_asking(self, now: float) -> str:
         tuned = self._asking
