@@ -93,7 +93,7 @@ class Session:
         self.config, self.folder, self.loop = config, folder, loop
         self._store, self.transport, self._workers = store, transport, workers
         start = None if config.experiment.evaluation.workers else f"hpo-evaluate --config {config.path}"
-        self._watchdog = Watchdog(loop, loop.clock, start)
+        self._watchdog = Watchdog(loop, loop.clock, start, workers.last_words)
         self.waiting: str | None = None
         self.resumed, self.again = resumed, 0
         self.interruptions = 0

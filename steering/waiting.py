@@ -32,10 +32,17 @@ class Watchdog:
         loop: what it looks at.
         clock: the time.
         start: the command that starts a worker; None where steering starts them itself.
+        words: what the last of the workers that steering starts itself has said; None: nothing.
     """
 
-    def __init__(self, loop: SteeringLoop, clock: Clock, start: str | None = None) -> None:
-        self._loop, self._clock, self._start = loop, clock, start
+    def __init__(
+        self,
+        loop: SteeringLoop,
+        clock: Clock,
+        start: str | None = None,
+        words: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._loop, self._clock, self._start, self._words = loop, clock, start, words
         self._cause: str | None = None
         self._moved = self._attended = clock.monotonic()
         self._since_time = clock.time()
@@ -170,7 +177,9 @@ class Watchdog:
 
     def _say_no_workers(self, now: float) -> str:
         experiment = self._loop.experiment.name
-        hint = f". Start one: {self._start}" if self._start else "; they are being started"
+        said = self._words()
+        starting = "; they are being started" if said is None else f"; the one here says: {said}"
+        hint = f". Start one: {self._start}" if self._start else starting
         queued = plural(self._loop.counts.queued, "point")
         since = duration(now - self._attended)
         return f'waiting: {queued} queued, no worker is connected to "{experiment}" ({since}){hint}'

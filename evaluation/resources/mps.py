@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,15 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 from hpo_steer.errors import ConfigError
 from hpo_steer.machine.gpus import VISIBLE
+from hpo_steer.machine.mps import CONTROL, LOGS, PIPES, mps_program, running_mps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from containers.warden import Warden
 
-CONTROL = "nvidia-cuda-mps-control"
-PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
-_USUAL = Path("/tmp/nvidia-mps")  # noqa: S108 - NVIDIA's own place
 _START_S, _END_S = 5.0, 5.0
 
 
@@ -59,10 +56,10 @@ class Mps:
         self._warden = warden
         if mode is False or not uuids:
             return
-        if (running := _running(environment)) is not None:
+        if (running := running_mps(environment)) is not None:
             self.env = {PIPES: str(running)}
             return
-        program = shutil.which(CONTROL, path=environment.get("PATH"))
+        program = mps_program(environment)
         why = (
             f"{CONTROL} is not installed"
             if program is None
@@ -113,9 +110,3 @@ class Mps:
             os.killpg(process.pid, 9)
         self._warden.ended(process.pid)
         process.wait()
-
-
-def _running(environment: Mapping[str, str]) -> Path | None:
-    """The pipes of a daemon that somebody else runs."""
-    folder = Path(environment[PIPES]) if PIPES in environment else _USUAL
-    return folder if (folder / "control").exists() else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hpo_steer.errors import ConfigError
 from hpo_steer.machine.host import Machine, look
+from hpo_steer.machine.mps import CONTROL, mps_program, running_mps
 
 if TYPE_CHECKING:
     from hpo_steer.config.schema import Evaluation
@@ -122,12 +123,19 @@ def share_out(machine: Machine, wants: Wants, slots: Slots, workers: int) -> lis
 
 
 def slots_of_workers(evaluation: Evaluation) -> list[int]:
-    """The slots of each worker that steering starts on this machine; raises as `share_out`."""
-    return (
-        share_out(look(), evaluation.wants, evaluation.slots, evaluation.workers)
-        if evaluation.workers
-        else []
-    )
+    """The slots of each worker that steering starts on this machine.
+
+    Raises:
+        ConfigError: as `share_out`; or MPS has to be there and is not.
+    """
+    if not evaluation.workers:
+        return []
+    shared = share_out(look(), evaluation.wants, evaluation.slots, evaluation.workers)
+    if evaluation.mps is True and running_mps() is None and mps_program() is None:
+        raise ConfigError(
+            "evaluation.mps", f"{CONTROL} is not installed; with mps: auto points take turns on a GPU"
+        )
+    return shared
 
 
 def _bounds(machine: Machine, wants: Wants) -> dict[str, tuple[str, str, int]]:
