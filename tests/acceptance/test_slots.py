@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -227,5 +228,6 @@ def test_steering_says_that_no_worker_has_enough(tmp_path: Path, rabbitmq: Rabbi
     worker = made.start("--config", "config.yaml", program=EVALUATE, env=env(GPUS, **secret))
     steering.communicate(timeout=90)
     assert steering.returncode == 0
+    worker.send_signal(signal.SIGINT)
     out, _ = worker.communicate(timeout=60)
     assert "→ 1 slot of 2 GPUs" in out
