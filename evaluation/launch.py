@@ -15,6 +15,7 @@ from containers.launch import Mount
 from containers.process import Surroundings
 from containers.warden import MARK, Warden
 from containers.work_folder import WorkFolder
+from evaluation.checkpoints.keeper import Keeper
 from evaluation.link import link_package
 from evaluation.runners.children import ChildRunner
 from evaluation.runners.command import CommandRunner
@@ -136,6 +137,7 @@ def make_worker(
         logs=work_dir.resolve() / "logs",
         host=host,
         id=worker,
+        grace_s=evaluation.worker.grace_s,
         parent=assignment.parent,
     )
     transport = worker_end(
@@ -145,19 +147,26 @@ def make_worker(
         address=assignment.address,
         on_retry=on_retry,
     )
-    runner, supply = _runner_and_supply(assignment, warden, settings.logs, say)
+    keeper = Keeper(settings.points, assignment.experiment, say)
+    runner, supply = _runner_and_supply(assignment, warden, settings.logs, keeper, say)
     spool = Spool(work_dir.resolve() / "spool", worker, say)
-    return Worker(transport, runner, spool, settings, say=say, show=show, supply=supply), warden
+    worker_ = Worker(transport, runner, spool, settings, keeper=keeper, say=say, show=show, supply=supply)
+    return worker_, warden
 
 
 def _runner_and_supply(
-    assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None]
+    assignment: Assignment, warden: Warden, logs: Path, keeper: Keeper, say: Callable[[str], None]
 ) -> tuple[Runner, Supply | None]:
     """What runs points, and where its code comes from if that is not here."""
+
+    def make(todo: Assignment) -> Runner:
+        keeper.follow(todo.evaluation.checkpoint)
+        return make_runner(todo, warden, logs, say)
+
     if not assignment.ships:
-        return make_runner(assignment, warden, logs, say), None
+        return make(assignment), None
     runner = ShippedRunner()
-    workshop = Workshop(assignment, lambda todo: make_runner(todo, warden, logs, say), say)
+    workshop = Workshop(assignment, make, say)
     cache = BundleCache(assignment.work_dir.resolve() / "bundles")
     return runner, Supply(cache, workshop, runner, say)
 
@@ -191,6 +200,7 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path, say: Callabl
             parameters=assignment.parameters,
             data=assignment.data,
             mounts=mounts,
+            keeps=evaluation.checkpoint is not None,
         )
     if evaluation.command is not None:
         return CommandRunner(evaluation.command, around, assignment.objectives, assignment.parameters, mounts)

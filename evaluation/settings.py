@@ -25,6 +25,7 @@ class WorkerSettings:
         logs: logs of attempts are written here.
         host: the machine's name.
         id: the worker's.
+        grace_s: what it takes at most to save and leave at SIGTERM.
         parent: the process that has started it and without which it drains; None: it stands on its own.
     """
 
@@ -36,6 +37,7 @@ class WorkerSettings:
     logs: Path
     host: str
     id: str
+    grace_s: float = 25.0
     parent: int | None = None
 
 

@@ -11,7 +11,7 @@ from hpo_steer.child import clean
 from hpo_steer.messages import FailureInfo, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from evaluation.attempt import AttemptFolder
@@ -42,11 +42,13 @@ class Outcome:
         metrics: finite numbers by name.
         failure: why there are none.
         duration_s: how long it took, where its process has measured that.
+        rest: what is still to be done for it before its checkpoint is saved; it may block, so not in the loop.
     """
 
     metrics: Mapping[str, float] | None = None
     failure: FailureInfo | None = None
     duration_s: float | None = None
+    rest: Callable[[], None] | None = None
 
 
 class Handle(ABC):
@@ -76,6 +78,9 @@ class Handle(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Asks its processes to end; they are killed after a grace of some seconds."""
+
+    def preempt(self, grace_s: float) -> None:  # noqa: B027 - where `hpo_steer.report` says it, nothing else need
+        """Asks its processes to save and end, as the worker has to leave; they are killed after the grace."""
 
     @abstractmethod
     def kill(self) -> None:

@@ -149,6 +149,10 @@ class _OneShot(Handle):
     def stop(self) -> None:
         self._child.group.terminate()
 
+    def preempt(self, grace_s: float) -> None:
+        if not self._child.target.trusted:
+            self._child.group.terminate(grace_s)
+
     def kill(self) -> None:
         self._child.group.kill()
 
@@ -218,6 +222,11 @@ class _Warm(Handle):
     def stop(self) -> None:
         self._told_to_end = True
         self._child.group.terminate()
+
+    def preempt(self, grace_s: float) -> None:
+        self._told_to_end = True
+        if not self._child.target.trusted:
+            self._child.group.terminate(grace_s)
 
     def kill(self) -> None:
         self._told_to_end = True
