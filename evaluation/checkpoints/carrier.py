@@ -71,7 +71,7 @@ class Carrier:
                 found = self._obtain(work.parent, mine, job, ask=True)
                 if not found:
                     self.say(
-                        f"point {work.point}: point {work.parent} has left no checkpoint; it begins from scratch"
+                        f"warning: point {work.point}: point {work.parent} has left no checkpoint; it begins from scratch"
                     )
         except CheckpointError as exc:
             problem = exc
