@@ -35,6 +35,7 @@ class SlotAttempt:
         ending: the failure it ends with, as it is being ended.
         fetching: its checkpoint is on its way, and its training begins with that.
         saving: its training is over, with this outcome, and its checkpoint is being saved.
+        held_until: until then it is not clear whether a SIGTERM that its training got is for the worker too (monotonic).
         duration_s: how long its training took, once it is over.
     """
 
@@ -53,6 +54,7 @@ class SlotAttempt:
     ending: FailureInfo | None = None
     fetching: bool = False
     saving: Outcome | None = None
+    held_until: float | None = None
     duration_s: float = 0.0
 
     def judge(self, outcome: Outcome) -> Outcome:

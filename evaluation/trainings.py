@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hpo_steer.transport.base import Delivery
 
 REPORTS_S = 0.3
+TOGETHER_S = 1.0
+"""A batch system ends all processes of a job, and the worker may hear of it last."""
 STOP_GRACE_S = 10.0
 """How long a training may take to end by itself once steering has stopped it."""
 
@@ -158,14 +160,18 @@ class Trainings:
             return
         if attempt.saving is not None:
             return
-        outcome = attempt.handle.poll(time.monotonic())
-        if outcome is not None:
+        now = time.monotonic()
+        outcome = attempt.handle.poll(now)
+        if outcome is not None and outcome.terminated and attempt.asked is None and attempt.ending is None:
+            attempt.saving, attempt.held_until = outcome, now + TOGETHER_S
+            self._unwatch(attempt)
+        elif outcome is not None:
             self._over(attempt, attempt.judge(outcome), outcome.rest)
 
     def _over(self, attempt: SlotAttempt, outcome: Outcome, rest: Callable[[], None] | None) -> None:
         """A training is over: its result goes out once its checkpoint is safe."""
         attempt.duration_s = time.monotonic() - attempt.began
-        attempt.saving = outcome
+        attempt.saving, attempt.held_until = outcome, None
         if not self._keeper.keep(attempt.work, rest, lambda: self._finish(attempt, outcome)):
             self._finish(attempt, outcome)
         else:
@@ -201,6 +207,8 @@ class Trainings:
             if attempt.handle is None:
                 self._keeper.drop(attempt.work)
                 self._finish(attempt, Outcome(failure=attempt.asked))
+            elif attempt.held_until is not None and attempt.saving is not None:
+                self._over(attempt, attempt.judge(attempt.saving), attempt.saving.rest)
             elif attempt.saving is None:
                 with contextlib.suppress(OSError):
                     attempt.folder.ask_to_stop(why, preempted=attempt.asked.kind == "released")
@@ -334,6 +342,8 @@ class Trainings:
             self._outbox.training(attempt.note(self._settings.id, handle))
             self.pace.overran()
         if attempt.saving is not None:
+            if attempt.held_until is not None and now >= attempt.held_until:
+                self._over(attempt, attempt.judge(attempt.saving), attempt.saving.rest)
             return
         if attempt.ending is None:
             if timeout_s is not None and running_s >= timeout_s:

@@ -129,6 +129,11 @@ class Worker:
         """As a signal: takes no more points; called once more, it ends at once. From any thread."""
         self._signals.count()
 
+    @property
+    def hung(self) -> bool:
+        """Whether a thread still waits for a place that does not answer."""
+        return self._keeper.hung
+
     def _begin(self) -> None:
         self._selector.register(self._transport.fileno(), selectors.EVENT_READ, self._receive)
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._signals.clear)

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
+from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, terminated
 from evaluation.runners.pipe import Child, key_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class _OneShot(Handle):
         self._runner.ended(self._task.slot)
         code = self._child.end()
         if self._answer is None:
-            return failed("error", f"the training {self._child.group.died(code, 'before it returned')}")
+            outcome = failed("error", f"the training {self._child.group.died(code, 'before it returned')}")
+            return replace(outcome, terminated=terminated(code))
         outcome = self._child.target.outcome(self._answer)
         return replace(outcome, duration_s=None)  # its start and end count too
 
@@ -193,6 +194,7 @@ class _Warm(Handle):
         if answer is None:
             code = child.group.reap()
             outcome = failed("error", f"the training {child.group.died(code, 'before it returned')}")
+            outcome = replace(outcome, terminated=terminated(code))
         else:
             outcome = child.target.outcome(answer)
             if not self._foreseen:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from containers.launch import Mount
 from containers.process import ProcessGroup, Surroundings
 from evaluation.attempt import open_log, remove_if_empty
-from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
+from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer, terminated
 from hpo_steer.child import check_metrics
 from hpo_steer.config.surroundings import INPUT, OUTPUT, PLACEHOLDER
 
@@ -185,7 +185,7 @@ class _Running(Handle):
             outcome = failed("error", f"the command {self._group.died(code)}")
         else:
             outcome = self._runner.read(self._task, bytes(self._stdout))
-        return replace(outcome, rest=self._rest)
+        return replace(outcome, rest=self._rest, terminated=terminated(code))
 
     def stop(self) -> None:
         self._group.terminate()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from hpo_steer.messages import Bye, Result
@@ -176,8 +177,10 @@ def test_a_checkpoint_beyond_its_bound_stays_and_the_training_goes_on(
     bench.until(lambda: worker.poll() is not None)
     told = [line for line in said(worker).splitlines() if "not saved" in line]
     assert told == [
-        f"warning: point 1: its checkpoint is not saved to file://{shared}: it holds more than 1.0 MiB "
-        "(evaluation.checkpoint.max_mib); the training goes on"
+        (
+            f"warning: point 1: its checkpoint is not saved to file://{shared}: it holds more than 1.0 MiB "
+            "(evaluation.checkpoint.max_mib); the training goes on"
+        )
     ]
     assert archives(shared) == []
 
@@ -366,3 +369,33 @@ def test_the_checkpoint_of_another_run_is_not_taken(make: Callable[..., Bench], 
     owner.write_text(owner.read_text().replace("run-1", "run-0"))
     bench.steering.publish([again.model_copy(update={"attempt": 2})])
     assert bench.result(1, attempt=2).metrics == {"loss": 0.0, "begin": 0.0}
+
+
+def test_a_batch_system_ends_trainings_before_their_worker(
+    make: Callable[..., Bench], tmp_path: Path
+) -> None:
+    bench = make(checkpoint={"url": f"file://{tmp_path}/shared", "interval_s": 0.1})
+    worker = bench.start(tmp_path / "one")
+    file = tmp_path / "pids"
+    bench.send(1, do="family", pids=str(file))
+    bench.started(1)
+    psutil.Process(pids(file)[0]).terminate()
+    time.sleep(0.3)
+    result = preempt(bench, worker)
+    assert result.failure is not None
+    assert result.failure.kind == "released"
+
+
+def test_a_training_that_gets_sigterm_alone_has_failed(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    bench.start(tmp_path / "one")
+    file = tmp_path / "pids"
+    bench.send(1, do="family", pids=str(file))
+    bench.started(1)
+    psutil.Process(pids(file)[0]).terminate()
+    result = bench.result(1)
+    assert result.failure is not None
+    assert (result.failure.kind, result.failure.message) == (
+        "error",
+        "the training was killed by SIGTERM before it returned",
+    )

@@ -75,7 +75,7 @@ class Bench:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_heeds_ctrl_c,
+            preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - no threads here
         )
         self.workers.append(worker)
         return worker
