@@ -35,7 +35,7 @@ class SlotAttempt:
         ending: the failure it ends with, as it is being ended.
         fetching: its checkpoint is on its way, and its training begins with that.
         saving: its training is over, with this outcome, and its checkpoint is being saved.
-        held_until: until then it is not clear whether a SIGTERM that its training got is for the worker too (monotonic).
+        held_until: its training got a SIGTERM, and the worker may get one until then (monotonic).
         duration_s: how long its training took, once it is over.
     """
 

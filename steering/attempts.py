@@ -234,7 +234,7 @@ class Attempts:
             )
         elif self._searches.cut(point):
             self._searches.end_point(
-                point, Failure("cancelled", f"it was released ({why}) and the search has stopped")
+                point, Failure("cancelled", f"its worker is gone ({why}) and the search has stopped")
             )
         else:
             point.forgiven += 1

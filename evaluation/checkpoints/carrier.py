@@ -70,9 +70,8 @@ class Carrier:
             if not found and work.parent is not None:
                 found = self._obtain(work.parent, mine, job, ask=True)
                 if not found:
-                    self.say(
-                        f"warning: point {work.point}: point {work.parent} has left no checkpoint; it begins from scratch"
-                    )
+                    none = f"point {work.parent} has left no checkpoint; it begins from scratch"
+                    self.say(f"warning: point {work.point}: {none}")
         except CheckpointError as exc:
             problem = exc
         job.admit(lambda: mine.own(work.run, work.attempt))

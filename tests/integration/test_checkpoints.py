@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.servers.objects import S3Server
-    from tests.servers.rabbitmq import RabbitNode
 
 MAKERS = [pytest.param(False, id="local"), pytest.param(True, id="rabbitmq", marks=pytest.mark.rabbitmq)]
 Make = "Callable[..., Bench]"
