@@ -80,12 +80,21 @@ class Fleet:
         steps: of a training.
         step_s: how long each takes, seconds.
         interval_s: between checkpoints, seconds.
+        phase: which share of an interval has gone by when a worker is taken away.
     """
 
     def __init__(
-        self, folder: Path, broker: str, *, workers: int, steps: int, step_s: float, interval_s: float
+        self,
+        folder: Path,
+        broker: str,
+        *,
+        workers: int,
+        steps: int,
+        step_s: float,
+        interval_s: float,
+        phase: float,
     ) -> None:
-        self._folder, self._size, self._steps = folder, workers, steps
+        self._folder, self._size, self._interval_s, self._phase = folder, workers, interval_s, phase
         self._hired = 0
         (folder / "train.py").write_text(_TRAINING.format(steps=steps, step_s=step_s))
         config = {
@@ -131,7 +140,7 @@ class Fleet:
         for number in range(self._size):
             while True:
                 mine = [step for step in self.trained() if step.worker == number]
-                if mine and mine[-1].step >= self._steps * (number + 1) / (self._size + 2):
+                if mine and mine[-1].at - mine[0].at >= (number + self._phase) * self._interval_s:
                     break
                 self._wait()
             taken[mine[-1].point] = time.time()
@@ -162,7 +171,11 @@ class Fleet:
         """The steps so far, in order."""
         file = self._folder / "steps"
         lines = file.read_text().splitlines() if file.exists() else []
-        return [Step(*map(int, fields[:4]), float(fields[4])) for fields in map(str.split, lines)]
+        found = []
+        for line in lines:
+            worker, point, attempt, step, at = line.split()
+            found.append(Step(int(worker), int(point), int(attempt), int(step), float(at)))
+        return found
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         quiet = subprocess.DEVNULL if program == "hpo-evaluate" else subprocess.PIPE
@@ -233,6 +246,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200, help="of a training")
     parser.add_argument("--step-s", type=float, default=0.05, help="how long each takes")
     parser.add_argument("--interval-s", type=float, default=10.0, help="between checkpoints")
+    parser.add_argument(
+        "--phase", type=float, default=0.9, help="share of an interval gone by when one is taken"
+    )
     parser.add_argument("--how", default="term,kill", help="signals: term, kill")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -241,6 +257,7 @@ def main() -> None:
         "steps": arguments.steps,
         "step_s": arguments.step_s,
         "interval_s": arguments.interval_s,
+        "phase": arguments.phase,
     }
     begin = time.perf_counter()
     found = {how: measure(signal.Signals[f"SIG{how.upper()}"], **sizes) for how in arguments.how.split(",")}

@@ -90,6 +90,8 @@ def test_a_point_whose_worker_is_preempted_is_carried_on_by_another(
     (point,) = made.points()
     assert (point["state"], point["attempts"], point["metrics"]["begin"]) == ("done", 2, reached)
     assert [attempt["outcome"] for attempt in logs(made)] == ["released", "done"]
+    shown, _ = made.run("status", "--config", "config.yaml")
+    assert "  released    1 attempt, as their workers had to leave; others carry on\n" in shown
     shown, _ = made.run("logs", "1", "--config", "config.yaml")
     assert "attempt 1: released after" in shown
     assert "the worker has to leave (SIGTERM)" in shown
