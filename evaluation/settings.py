@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hpo_steer.machine import Machine
+
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -26,6 +28,7 @@ class WorkerSettings:
         host: the machine's name.
         id: the worker's.
         grace_s: what it takes at most to save and leave at SIGTERM.
+        machine: what its machine has; None: it does not say.
         parent: the process that has started it and without which it drains; None: it stands on its own.
     """
 
@@ -38,6 +41,7 @@ class WorkerSettings:
     host: str
     id: str
     grace_s: float = 25.0
+    machine: Machine | None = None
     parent: int | None = None
 
 

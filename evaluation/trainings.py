@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from evaluation.attempt import AttemptFolder
 from evaluation.outbox import Key, Outbox, key_of
 from evaluation.pace import OVERRUN_S, Pace
+from evaluation.resources.memory import EVERY_S, MemoryWatch
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
 from evaluation.slot import SlotAttempt
 from evaluation.tally import Tally
@@ -41,6 +42,7 @@ class Trainings:
         selector: told of what is to be waited for, with the `SlotAttempt` as its data.
         keeper: sees to checkpoints.
         say: told a sentence when something happens that people should know.
+        memory: sees to the trainings' bounds on memory; None: they have none.
 
     Attributes:
         pace: how long evaluations take of late.
@@ -55,7 +57,9 @@ class Trainings:
         selector: selectors.BaseSelector,
         keeper: Keeper,
         say: Callable[[str], None],
+        memory: MemoryWatch | None = None,
     ) -> None:
+        self._memory = memory if memory is not None and memory.bounded else None
         self._runner, self._outbox, self._settings = runner, outbox, settings
         self._selector, self._keeper, self._say = selector, keeper, say
         self.pace = Pace(settings.slots)
@@ -64,7 +68,7 @@ class Trainings:
         self._attempts: dict[Key, SlotAttempt] = {}
         self._prepared: dict[Key, SlotAttempt] = {}
         self._serial = 0
-        self._reports_at = 0.0
+        self._reports_at = self._memory_at = 0.0
         self._kill_by: float | None = None
 
     def __len__(self) -> int:
@@ -332,6 +336,23 @@ class Trainings:
                 if with_reports:
                     self._pass_on_reports(attempt)
                 self._watch(attempt, attempt.handle, now)
+        if self._memory is not None and now >= self._memory_at:
+            self._memory_at = now + EVERY_S
+            self._bound_memory(self._memory)
+
+    def _bound_memory(self, memory: MemoryWatch) -> None:
+        """Ends trainings that take more memory than their slots have; at once, or the machine may be next."""
+        running = {
+            attempt.slot: (attempt, attempt.handle)
+            for attempt in self._attempts.values()
+            if attempt.handle is not None and attempt.ending is None and attempt.saving is None
+        }
+        if not running:
+            return
+        for slot, message in memory.look({slot: handle.pid for slot, (_, handle) in running.items()}).items():
+            attempt, handle = running[slot]
+            attempt.ending = FailureInfo(kind="error", message=message)
+            handle.kill()
 
     def _watch(self, attempt: SlotAttempt, handle: Handle, now: float) -> None:
         """Sees to an attempt's limits of time."""

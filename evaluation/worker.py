@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from evaluation.checkpoints.keeper import Keeper
+    from evaluation.resources.allotment import Allotment
     from evaluation.runners.base import Runner
     from evaluation.settings import WorkerSettings
     from evaluation.spool import Spool
@@ -66,6 +67,10 @@ class Worker:
         say: told a sentence when something happens that people should know.
         show: told several times a second how things stand.
         supply: has the code at hand, if steering ships it.
+        allotment: what it has of its machine; None: nothing of its own.
+
+    Attributes:
+        settings: as given.
     """
 
     def __init__(
@@ -79,13 +84,16 @@ class Worker:
         say: Callable[[str], None] = _to_stderr,
         show: Callable[[Snapshot], None] | None = None,
         supply: Supply | None = None,
+        allotment: Allotment | None = None,
     ) -> None:
-        self._transport, self._runner, self._settings = transport, runner, settings
+        self._transport, self._runner, self.settings = transport, runner, settings
         self._say, self._show, self._supply, self._keeper = say, show, supply, keeper
         self._outbox = Outbox(transport, spool, settings, say)
         self._signals = Signals()
         self._selector = selectors.DefaultSelector()
-        self._trainings = Trainings(runner, self._outbox, settings, self._selector, keeper, say)
+        self._allotment = allotment
+        memory = allotment.memory if allotment is not None else None
+        self._trainings = Trainings(runner, self._outbox, settings, self._selector, keeper, say, memory)
         self._pace = self._trainings.pace
         self._backlog = Backlog()
         self._to_settle: list[Delivery[Work]] = []
@@ -123,6 +131,8 @@ class Worker:
             self._keeper.close()
             self._transport.close()
             self._outbox.close()
+            if self._allotment is not None:
+                self._allotment.close()
             self._selector.close()
 
     def drain(self) -> None:
@@ -143,8 +153,8 @@ class Worker:
             self._selector.register(self._supply.fileno(), selectors.EVENT_READ, self._supply.advance)
         self._hello()
         self._outbox.adopt()
-        self._runner.warm(self._settings.slots)
-        self._beat_at = time.monotonic() + self._settings.heartbeat_s
+        self._runner.warm(self.settings.slots)
+        self._beat_at = time.monotonic() + self.settings.heartbeat_s
 
     def _loop(self) -> None:
         told = False
@@ -188,7 +198,7 @@ class Worker:
 
     def _start_releasing(self) -> None:
         """Has trainings saved, so that other workers carry on with them."""
-        grace_s, now = self._settings.grace_s, time.monotonic()
+        grace_s, now = self.settings.grace_s, time.monotonic()
         self._leave_by = now + (1.0 - _GOODBYE) * grace_s
         saved_by = now + (1.0 - 2 * _GOODBYE) * grace_s
         self._set_credit()
@@ -216,7 +226,7 @@ class Worker:
     def _await_confirms(self) -> None:
         deadline = time.monotonic() + _CONFIRM_S
         if self._leave_by is not None:
-            deadline = self._leave_by + 0.5 * _GOODBYE * self._settings.grace_s
+            deadline = self._leave_by + 0.5 * _GOODBYE * self.settings.grace_s
         while len(self._outbox) and not self._must_end() and time.monotonic() < deadline:
             self._selector.select(0.2)
             self._signals.clear()
@@ -337,7 +347,7 @@ class Worker:
         if not self._pace.short:
             self._give_back_waiting()
         elif (
-            self._settings.slots == 1 and self._backlog and self._pace.depth > 1 and self._trainings.all_train
+            self.settings.slots == 1 and self._backlog and self._pace.depth > 1 and self._trainings.all_train
         ):
             first = islice(self._backlog, self._pace.depth)
             # one that may have killed a worker needs its lease first
@@ -351,21 +361,21 @@ class Worker:
         self._keeper.tick(now)
         if self._supply is not None:
             self._supply.tick(now)
-            self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self._settings.heartbeat_s))
+            self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self.settings.heartbeat_s))
         if self._show is not None:
             self._show(self.snapshot(now))
 
     def _beat(self, now: float) -> None:
         wanted_s = self._supply.heartbeat_s if self._supply is not None else None
-        self._beat_at = now + min(self._settings.heartbeat_s, wanted_s or self._settings.heartbeat_s)
+        self._beat_at = now + min(self.settings.heartbeat_s, wanted_s or self.settings.heartbeat_s)
         running: dict[str, list[tuple[int, int]]] = {}
         for run, point, attempt in self._trainings.training():
             running.setdefault(run, []).append((point, attempt))
-        self._outbox.heartbeats(running)
+        self._outbox.heartbeats(running, self._allotment.gpu_use if self._allotment is not None else ())
         if now >= self._adopt_at:
             self._adopt_at = now + ADOPT_S
             self._outbox.adopt()  # a neighbour may have died
-        if self._settings.parent not in (None, os.getppid()) and not self._signals.number:
+        if self.settings.parent not in (None, os.getppid()) and not self._signals.number:
             self._say("steering, which has started this worker, is gone")
             self._signals.count()
 
@@ -377,7 +387,7 @@ class Worker:
         status, tally = self._transport.status(), self._trainings.tally
         return Snapshot(
             busy=len(self._trainings),
-            slots=self._settings.slots,
+            slots=self.settings.slots,
             done=tally.done,
             failed=tally.failed,
             per_hour=tally.per_hour(now),
@@ -396,7 +406,7 @@ class Worker:
         if self._signals.number or self._lacks_code:
             wanted = 0
         elif self._pace.short:
-            wanted = self._settings.slots + self._pace.ahead
+            wanted = self.settings.slots + self._pace.ahead
         else:
             unsettled = sum(1 for _ in self._deliveries())
             wanted = self._trainings.free - len(self._backlog) + unsettled

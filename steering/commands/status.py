@@ -166,7 +166,9 @@ def _show(answer: dict[str, Any]) -> None:
         parts.append(f"{counts['done'] - counts['feasible']} infeasible")
     say("  points      " + " · ".join(parts))
     if answer["released"]:
-        say(f"  released    {plural(answer['released'], 'attempt')}, as their workers had to leave; others carry on")
+        say(
+            f"  released    {plural(answer['released'], 'attempt')}, as their workers had to leave; others carry on"
+        )
     if (answer["last_failure"] or "").strip():
         say(f"              last: {answer['last_failure'].strip().splitlines()[0][:160]}")
     asks = answer["ask_s"]
