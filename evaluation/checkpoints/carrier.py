@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from dataclasses import dataclass
@@ -140,7 +141,12 @@ class Carrier:
         def fill(new: Path) -> None:
             def read(file: IO[bytes]) -> None:
                 reader = Reader(file, entry.size, job.moved)
-                unpack(reader, new)
+                try:
+                    unpack(reader, new)
+                except OSError as exc:
+                    if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    raise CheckpointError(f"it cannot be unpacked in {mine.path}: {exc.strerror}") from None
                 if reader.sha256 != entry.sha256:
                     raise CheckpointError("it is damaged: its SHA-256 is another than when it was saved")
 

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from hpo_steer.messages import Bye, Result
-from tests.integration.test_worker import Bench, gone, pids
+from tests.acceptance.faults.disks import small_disk
+from tests.integration.test_worker import PAYLOADS, Bench, gone, pids
 
 if TYPE_CHECKING:
     import subprocess
@@ -200,6 +201,39 @@ def test_a_place_that_cannot_be_reached_is_said_once(make: Callable[..., Bench],
     assert "warning: point 2: no checkpoint was fetched: " in text
 
 
+def test_a_full_disk_where_checkpoints_are_kept(make: Callable[..., Bench], tmp_path: Path) -> None:
+    with small_disk(tmp_path / "shared", 2_000) as disk:
+        bench = make(checkpoint={"url": f"file://{disk.path}", "interval_s": 0.2})
+        worker = bench.start(tmp_path / "one")
+        bench.send(1, do="counts", steps=3)  # this one fits
+        bench.result(1)
+        bench.send(2, do="counts", steps=50, ballast=3_000_000)
+        assert bench.result(2).metrics == {"loss": 0.0, "begin": 0.0}
+        worker.send_signal(signal.SIGTERM)
+        bench.until(lambda: worker.poll() is not None)
+        told = f"file://{disk.path} cannot be written to: No space left on device"
+        assert said(worker).count(told) == 1
+        assert [path.parent.name for path in archives(disk.path)] == ["1"], "of the other nothing is left"
+
+
+def test_a_full_disk_where_a_checkpoint_is_needed(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    first = bench.start(tmp_path / "one")
+    bench.send(1, do="counts", steps=5, ballast=3_000_000)
+    bench.result(1)
+    preempt_idle(bench, first)
+    with small_disk(tmp_path / "two", 2_000):
+        second = bench.start(tmp_path / "two")
+        bench.send(1, attempt=2, do="counts", steps=7)
+        assert bench.result(1, attempt=2).metrics == {"loss": 0.0, "begin": 0.0}
+        preempt_idle(bench, second)
+        text = said(second)
+    assert "warning: point 1: " in text
+    assert f"cannot be used: it cannot be unpacked in {tmp_path}/two/" in text
+    assert "points/1: No space left on device" in text
+    assert "it begins from scratch" in text
+
+
 def test_a_worker_leaves_in_time_though_its_training_does_not(
     make: Callable[..., Bench], tmp_path: Path
 ) -> None:
@@ -324,6 +358,31 @@ def test_a_service_saves_at_sigterm(make: Callable[..., Bench], tmp_path: Path) 
     bench.until(begun.exists)
     time.sleep(0.1)
     preempt(bench, worker)
+    bench.start(tmp_path / "two")
+    bench.send(1, attempt=2, steps=1)
+    metrics = bench.result(1, attempt=2).metrics
+    assert metrics is not None
+    assert metrics["begin"] >= 1
+
+
+@pytest.mark.parametrize("form", ["function", "command"])
+def test_what_runs_in_a_container_saves_too(
+    make: Callable[..., Bench], tmp_path: Path, podman_image: str, form: str
+) -> None:
+    inside = {"image": podman_image, "runtime": "podman", "mounts": [f"{tmp_path}:{tmp_path}"]}
+    begun = tmp_path / "begun"
+    if form == "command":
+        bench = make(container=inside, command=["python3", "-c", COMMAND, "{steps}", str(begun)])
+    else:
+        bench = make(container=inside, function="trainings.py:counts")
+        (bench.folder / "trainings.py").write_bytes((PAYLOADS / "trainings.py").read_bytes())
+    worker = bench.start(tmp_path / "one")
+    bench.send(1, steps=100_000)
+    bench.until(begun.exists if form == "command" else at_step(bench, 3))
+    time.sleep(0.1)
+    result = preempt(bench, worker)
+    assert result.failure is not None
+    assert result.failure.kind == "released"
     bench.start(tmp_path / "two")
     bench.send(1, attempt=2, steps=1)
     metrics = bench.result(1, attempt=2).metrics

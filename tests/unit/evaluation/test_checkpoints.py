@@ -267,7 +267,10 @@ def ran(step: Callable[[Job], object]) -> Exception | None:
         errors.append(error)
         ended.set()
 
-    Job(lambda job: step(job) and None, end)
+    def run(job: Job) -> None:
+        step(job)
+
+    Job(run, end)
     assert ended.wait(30)
     return errors[0]
 
@@ -398,7 +401,8 @@ def test_a_worker_that_leaves_waits_for_no_save_beyond_its_time(tmp_path: Path, 
 
 
 def test_an_attempt_without_a_checkpoint_is_not_held_up(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, "e", [].append)
+    said: list[str] = []
+    keeper = Keeper(tmp_path, "e", said.append)
     assert not keeper.wants(work(attempt=2))
     assert not keeper.keep(work(), None, nothing)
     assert keeper.wants(work(parent=3))
