@@ -34,6 +34,10 @@ MAX_SLOTS = 10_000
 """Slots of one worker, and attempts that it may run at once."""
 MAX_SPOOLED = 1_000_000_000
 MAX_METRICS = 10_000
+MAX_LEFT_OUT = 100
+"""Names of metrics that a report may say it has left out."""
+MAX_MIB = 2**43
+"""MiB of a disk or of a memory."""
 MAX_CANCELLED = 100_000
 """Points in one `cancel`."""
 MAX_TIME = 253_402_300_799

@@ -37,8 +37,10 @@ from hpo_steer.limits import (
     MAX_DURATION_S,
     MAX_FAILURE,
     MAX_ID,
+    MAX_LEFT_OUT,
     MAX_LOG,
     MAX_METRICS,
+    MAX_MIB,
     MAX_NAME,
     MAX_PARAM_DEPTH,
     MAX_PARAM_INT,
@@ -151,6 +153,7 @@ Time = Annotated[float, Field(ge=0, le=MAX_TIME)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=_NO_CONTROLS)]
 Reason = Annotated[str, Field(max_length=MAX_REASON), AfterValidator(_without_nul)]
 Running = Annotated[list[tuple[Id, Attempt]], FailFast(), Field(max_length=MAX_SLOTS)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = Annotated[dict[Name, FiniteFloat], Field(max_length=MAX_METRICS), BeforeValidator(_few)]
 Sha256 = Annotated[str, Field(pattern=_SHA256)]
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, pattern=_NO_CONTROLS)]
@@ -302,6 +305,27 @@ class Started(WorkerEvent):
     slot: Slot = 0
 
 
+class Health(BaseModel):
+    """How a worker and its machine are.
+
+    Attributes:
+        state: ``ok``; ``draining``: it takes no more points and ends; ``waiting``: it takes none and stays;
+            ``quarantined``: too many failed there, so it takes none for a while. Others may come.
+        reason: why it is not ``ok``, for people.
+        cpu: share of the machine's cores that is busy, from 0 to 1.
+        memory: share of the machine's memory that is in use.
+        disk_free_mib: what is free where it keeps its checkpoints and logs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    state: Name = "ok"
+    reason: Reason = ""
+    cpu: Share | None = None
+    memory: Share | None = None
+    disk_free_mib: Annotated[int, Field(ge=0, le=MAX_MIB)] | None = None
+
+
 class Heartbeat(WorkerEvent):
     """Renews the leases of the attempts a worker is training.
 
@@ -309,22 +333,31 @@ class Heartbeat(WorkerEvent):
         running: (point, attempt) pairs.
         slots: how many slots it has.
         spooled: results on its disk that no broker has confirmed yet.
+        health: how it is, where it says so.
     """
 
     type: Literal["heartbeat"] = "heartbeat"
     running: Running
     slots: Slots = 1
     spooled: Annotated[int, Field(ge=0, le=MAX_SPOOLED)] = 0
+    health: Health | None = None
 
 
 class Report(WorkerEvent):
-    """An intermediate metric of a running attempt."""
+    """An intermediate metric of a running attempt.
+
+    Attributes:
+        step: epoch or the like.
+        metrics: finite numbers.
+        left_out: the names of metrics that were no finite numbers.
+    """
 
     type: Literal["report"] = "report"
     point: Id
     attempt: Attempt
     step: Annotated[int, Field(ge=-MAX_STEP, le=MAX_STEP)]
     metrics: Metrics
+    left_out: Annotated[list[Name], FailFast(), Field(max_length=MAX_LEFT_OUT)] | None = None
 
 
 class FailureInfo(BaseModel):

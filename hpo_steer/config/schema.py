@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from hpo_steer.config.container import Container, Files, imaged
 from hpo_steer.config.pruning import Pruning
 from hpo_steer.config.section import Count, Positive, Section
+from hpo_steer.config.worker_life import Reuse, WorkerLife
 from hpo_steer.errors import ConfigError
 from hpo_steer.free_space import search_space
 from hpo_steer.limits import MAX_SHIPPED_MIB
@@ -176,7 +177,10 @@ class Evaluation(Section):
         env: environment variables for the training.
         workers: how many workers steering starts on this machine; 0: only those that connect over the broker.
         slots: how many points a worker evaluates at once.
-        reuse: one child process takes many points, so that imports are paid once (functions only).
+        reuse: one child process takes many points, so that imports are paid once (functions; services do so anyway);
+            ``{points: 100, memory_mib: 8192}`` says when a new one takes its place.
+        worker: when a worker ends by itself, and when it takes no more points.
+        log_mib: what is kept of an attempt's output: its beginning and its end.
         timeout_s: an attempt that takes longer fails.
         max_attempts: how often a point is tried when the training fails.
         max_retries: how many such repeats the whole experiment may spend; None: no bound of its own.
@@ -197,7 +201,9 @@ class Evaluation(Section):
     env: dict[str, str] = {}
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     slots: Annotated[int, Field(ge=1, le=1024)] = 1
-    reuse: bool = False
+    reuse: Reuse | None = None
+    worker: WorkerLife = WorkerLife()
+    log_mib: Annotated[int, Field(ge=1, le=1024)] = 16
     timeout_s: Positive | None = None
     max_attempts: Count = 3
     max_retries: Annotated[int, Field(ge=0)] | None = None
@@ -226,9 +232,9 @@ class Evaluation(Section):
 
         return shlex.split(value) if isinstance(value, str) else value
 
-    @field_validator("ship", mode="before")
+    @field_validator("ship", "reuse", mode="before")
     @classmethod
-    def _shipped(cls, value: Any) -> Any:
+    def _switched(cls, value: Any) -> Any:
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("function")
