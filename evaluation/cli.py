@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from evaluation.tally import Snapshot
 
 LOCAL, RUN, RUN_FOLDER = "HPO_STEER_LOCAL", "HPO_STEER_RUN", "HPO_STEER_RUN_FOLDER"
-PARENT = "HPO_STEER_PARENT"
+PARENT, SINCE = "HPO_STEER_PARENT", "HPO_STEER_SINCE"
 """The environment that steering gives to the workers it starts itself."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -27,6 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --function train.py:train`\n\n"
     "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train {lr} --out {output}'`\n\n"
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --ship`\n\n"
+    "`hpo-evaluate --config sweep.yaml --idle-exit 300 --max-time 28800` (in a batch job of 8 h)\n\n"
     "Ctrl-C finishes what runs; again stops at once. Neither loses a result."
 )
 def evaluate(
@@ -54,6 +56,17 @@ def evaluate(
     slots: Annotated[
         int | None, typer.Option(min=1, max=1024, help="How many points to evaluate at once.")
     ] = None,
+    max_points: Annotated[int | None, typer.Option(min=1, help="End after so many points.")] = None,
+    idle_exit: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End after so long without a point.")
+    ] = None,
+    max_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="End after so long, and begin no point that would not end before. The end of a Slurm job is known.",
+        ),
+    ] = None,
     python: Annotated[str | None, typer.Option(help="The interpreter that runs the function.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config.")
@@ -71,11 +84,23 @@ def evaluate(
         "command": command,
     }
     given |= {"slots": slots, "python": python, "ship": ship}
+    given["worker"] = _life(max_points, idle_exit, max_time)
     if config is not None:
         assignment = _from_config(config, given, settings or [], work_dir)
     else:
         assignment = _from_options(given, objective or [], settings or [], work_dir)
     raise typer.Exit(_work(assignment))
+
+
+def _life(max_points: int | None, idle_exit: float | None, max_time: float | None) -> dict[str, Any]:
+    """The keys of ``evaluation.worker`` that options say."""
+    from hpo_steer.errors import ConfigError
+
+    for option, value in (("--idle-exit", idle_exit), ("--max-time", max_time)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(option, f"is a number of seconds above 0, got {value:g}")
+    told = {"max_points": max_points, "idle_exit_s": idle_exit, "max_time_s": max_time}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def main() -> None:
@@ -118,7 +143,8 @@ def _from_config(
         if given[name] is not None:
             raise ConfigError("", f"--{name} does not go with --config, which says it; use --set")
     evaluation = goals.evaluation
-    changes = {name: given[name] for name in ("slots", "python") if given[name] is not None}
+    changes: dict[str, Any] = {name: given[name] for name in ("slots", "python") if given[name] is not None}
+    changes["worker"] = evaluation.worker.model_copy(update=given["worker"])
     broker = goals.broker
     local = os.environ.get(LOCAL)
     if broker.local and not local:
@@ -140,6 +166,7 @@ def _from_config(
         run=os.environ.get(RUN),
         address=local,
         parent=int(os.environ[PARENT]) if PARENT in os.environ else None,
+        began=float(os.environ[SINCE]) if SINCE in os.environ else time.time(),
         cautions=() if PARENT in os.environ else cautions(broker, None, loaded.folder),
         data={model.name: model.data for model in goals.models if model.data},
         ships=evaluation.ship is not None or given["ship"],
@@ -154,6 +181,7 @@ def _from_options(
     from evaluation.launch import Assignment, default_work_dir
     from hpo_steer.config.schema import NAME, Broker, Evaluation
     from hpo_steer.config.secrets import broker_settings, cautions
+    from hpo_steer.config.worker_life import WorkerLife
     from hpo_steer.errors import ConfigError
 
     if given["broker"] is None or given["experiment"] is None:
@@ -171,11 +199,12 @@ def _from_options(
             "without a config, say what to run: --function FILE.py:NAME or --command 'PROGRAM …', or --ship, if "
             "steering ships the code",
         )
-    spec = {
+    spec: dict[str, Any] = {
         name: given[name] for name in ("function", "command", "slots", "python") if given[name] is not None
     }
     if isinstance(spec.get("command"), str):
         spec["command"] = shlex.split(spec["command"])
+    spec["worker"] = WorkerLife(**given["worker"])
     try:
         # what comes with the code is checked when it is there
         evaluation = Evaluation.model_construct(**spec) if given["ship"] else Evaluation(**spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from containers.launch import Mount
 from containers.process import Surroundings
 from containers.warden import MARK, Warden
 from containers.work_folder import WorkFolder
+from evaluation.life import terms
 from evaluation.link import link_package
 from evaluation.runners.children import ChildRunner
 from evaluation.runners.command import CommandRunner
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _LINK_INSIDE = "/opt/hpo-steer"
 """The folder in a container that holds nothing but the package `hpo_steer`."""
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Assignment:
         run: id of the run, if known.
         address: the local steering's socket, if that has started us.
         parent: the steering process that has started us, if one has.
+        began: from when the worker's time counts, in seconds since the epoch; None: from now.
         cautions: what to warn of.
         data: the data files of each model that lists its own.
         ships: the code comes from steering.
@@ -76,6 +80,7 @@ class Assignment:
     run: str | None = None
     address: str | None = None
     parent: int | None = None
+    began: float | None = None
     cautions: Sequence[str] = ()
     data: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ships: bool = False
@@ -137,6 +142,12 @@ def make_worker(
         host=host,
         id=worker,
         parent=assignment.parent,
+        terms=terms(
+            evaluation.worker,
+            os.environ,
+            time.time() if assignment.began is None else assignment.began,
+            stays=assignment.parent is not None,
+        ),
     )
     transport = worker_end(
         assignment.broker,
@@ -180,6 +191,7 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path, say: Callabl
         inner = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": seen_link, "HOME": "/tmp"} | evaluation.env  # noqa: S108
         enclosure = Enclosure(evaluation.container, folder, warden.mark, inner, os.environ)
         enclosure.provide(say)
+    keep = evaluation.log_mib * _MIB
     around = Surroundings(_environment(evaluation, link, warden.mark), folder, warden, enclosure)
     if evaluation.files is not None and evaluation.command is not None:
         return FilesRunner(
@@ -191,14 +203,18 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path, say: Callabl
             parameters=assignment.parameters,
             data=assignment.data,
             mounts=mounts,
+            keep=keep,
         )
     if evaluation.command is not None:
-        return CommandRunner(evaluation.command, around, assignment.objectives, assignment.parameters, mounts)
+        return CommandRunner(
+            evaluation.command, around, assignment.objectives, assignment.parameters, mounts, keep
+        )
     points = Mount(str(work_dir / "points"), str(work_dir / "points"))
     if evaluation.service is not None:
         service = ServiceTarget(evaluation.service, assignment.objectives, (*mounts, points))
-        return ChildRunner(service, around, logs)
-    return ChildRunner(_function(assignment, seen_link, enclosure, (*mounts, points)), around, logs)
+        return ChildRunner(service, around, logs, keep=keep, renewal=evaluation.reuse)
+    function = _function(assignment, seen_link, enclosure, (*mounts, points))
+    return ChildRunner(function, around, logs, keep=keep, renewal=evaluation.reuse)
 
 
 def _function(
@@ -222,7 +238,7 @@ def _function(
         evaluation.python or "python3" if inside else str(interpreter(evaluation.python, folder)),
         link,
         assignment.objectives,
-        evaluation.reuse,
+        evaluation.reuse is not None,
         stdio=inside,
         mounts=mounts,
     )

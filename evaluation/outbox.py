@@ -17,6 +17,7 @@ from hpo_steer.messages import (
     Bye,
     Event,
     FailureInfo,
+    Health,
     Heartbeat,
     Hello,
     Report,
@@ -107,21 +108,23 @@ class Outbox:
         event = Started(**self._about(work.run), point=work.point, attempt=work.attempt, slot=slot)
         self._transport.publish(event, token)
 
-    def heartbeats(self, running: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    def heartbeats(self, running: Mapping[str, Sequence[tuple[int, int]]], health: Health) -> None:
         """Renews the leases; without any, gives a sign of life.
 
         Args:
             running: (point, attempt) pairs by run.
+            health: how the worker is.
         """
+        how: dict[str, Any] = {"slots": self._settings.slots, "spooled": len(self._spool), "health": health}
         for run, listed in (running or {self.run: ()}).items():
-            slots, spooled = self._settings.slots, len(self._spool)
-            self._publish(Heartbeat(**self._about(run), running=list(listed), slots=slots, spooled=spooled))
+            self._publish(Heartbeat(**self._about(run), running=list(listed), **how))
 
     def report(self, work: Work, line: ReportLine) -> None:
         """Passes on an intermediate metric."""
         about = {**self._about(work.run), "point": work.point, "attempt": work.attempt}
         with contextlib.suppress(ValueError):  # beyond the limits of messages; nothing that must arrive
-            self._publish(Report(**about, step=line.step, metrics=line.metrics))
+            left_out = list(line.left_out) or None
+            self._publish(Report(**about, step=line.step, metrics=line.metrics, left_out=left_out))
 
     def result(self, work: Work, delivery: Delivery[Work] | None, **content: Any) -> None:
         """Sends how an attempt ended.

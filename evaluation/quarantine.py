@@ -108,6 +108,11 @@ class Quarantine:
         counted = sum(min(count, (after + 1) // 2) for count in self._streak.values())
         return counted >= after and len(self._streak) > 1
 
+    @property
+    def active(self) -> bool:
+        """Whether something is in quarantine, or on trial after one."""
+        return self._whole.until is not None or any(w.until is not None for w in self._wards.values())
+
     def usable(self, free: Sequence[int], now: float, *, busy: int) -> list[int]:
         """Those of the free slots in which a point may be begun, in their order.
 
@@ -116,6 +121,8 @@ class Quarantine:
             now: monotonic seconds.
             busy: how many others are in use.
         """
+        if not self.active:
+            return list(free)
         if self._whole.shut(now):
             return []
         fit = [slot for slot in free if slot not in self._wards or not self._wards[slot].shut(now)]
@@ -140,6 +147,8 @@ class Quarantine:
         return f"slot{'s' * (len(shut) > 1)} {named}: {self._told(self._wards[shut[0]], now)}"
 
     def _well(self, slot: int) -> str | None:
+        if not self._streak and slot not in self._wards:
+            return None
         shut = self._whole.until is not None
         bad = self._wards.pop(slot, None)
         self._whole = _Ward(self._rules.quarantine_s)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from evaluation.life import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,7 @@ class WorkerSettings:
         host: the machine's name.
         id: the worker's.
         parent: the process that has started it and without which it drains; None: it stands on its own.
+        terms: when it ends by itself.
     """
 
     experiment: str
@@ -37,6 +40,7 @@ class WorkerSettings:
     host: str
     id: str
     parent: int | None = None
+    terms: Terms = field(default_factory=Terms)
 
 
 def worker_id() -> tuple[str, str]:

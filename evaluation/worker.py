@@ -10,6 +10,8 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from evaluation.backlog import Backlog
+from evaluation.health import HealthMeter
+from evaluation.life import Life
 from evaluation.outbox import Outbox, SentResult, key_of
 from evaluation.signals import ENOUGH, Signals
 from evaluation.slot import SlotAttempt
@@ -79,13 +81,17 @@ class Worker:
         self._outbox = Outbox(transport, spool, settings, say)
         self._signals = Signals()
         self._selector = selectors.DefaultSelector()
-        self._trainings = Trainings(runner, self._outbox, settings, self._selector, say)
+        self._life = Life(settings.terms, time.monotonic())
+        self._meter = HealthMeter(settings.points)
+        self._trainings = Trainings(runner, self._outbox, settings, self._selector, say, self._life)
         self._pace = self._trainings.pace
         self._backlog = Backlog()
         self._to_settle: list[Delivery[Work]] = []
         self._credit = _UNKNOWN
         self._connected = True
         self._released: str | None = None
+        self._closing: str | None = None
+        self._state = "ok"
         self._beat_at = self._tick_at = 0.0
         self._adopt_at = time.monotonic() + ADOPT_S
 
@@ -97,7 +103,7 @@ class Worker:
         The first SIGTERM or SIGINT (or `drain`) finishes what runs, the second ends it at once.
 
         Returns:
-            Whether it ended in order, or steering did; False: at once, with trainings killed.
+            Whether it ended in order, or steering did; False: at once, with trainings killed, as it was told to.
 
         Raises:
             BrokerError: the transport cannot be opened.
@@ -134,18 +140,36 @@ class Worker:
     def _loop(self) -> None:
         told = False
         while not self._must_end():
-            if self._signals.number:
+            now = time.monotonic()
+            if self._closed(now):
                 if not told:
                     told = True
                     self._start_draining()
-                if not self._trainings:
+                if not self._trainings and not self._waits(now):
                     return
+                if self._trainings and (over := self._life.over(now)):
+                    self._say(f"{over}: {len(self._trainings)} running, which others will evaluate anew")
+                    return
+            else:
+                told = False
             self._set_credit()
             self._step()
+
+    def _closed(self, now: float) -> bool:
+        """Whether no more points are taken."""
+        told = "it was told to end" if self._signals.number else None
+        self._closing = told or self._life.closing(now, len(self._trainings))
+        return self._closing is not None
+
+    def _waits(self, now: float) -> bool:
+        """Whether a worker that takes no more points stays nevertheless."""
+        return not self._signals.number and self._life.stays(now, len(self._trainings))
 
     def _step(self) -> None:
         ticks = self._trainings or self._show or self._lacks_code
         until = min(self._beat_at, self._tick_at) if ticks else self._beat_at
+        if self._closing is None:
+            until = min(until, self._life.wake)
         for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
             if isinstance(key.data, SlotAttempt):
                 self._trainings.look_at(key.data)
@@ -165,12 +189,16 @@ class Worker:
     def _start_draining(self) -> None:
         self._set_credit()
         self._give_back_waiting()
-        if running := len(self._trainings):
+        running = len(self._trainings)
+        if not self._signals.number:
+            still = f", {running} still running" if running else ""
+            self._say(f"no more points are taken: {self._closing}{still}")
+        elif running:
             self._say(f"draining: {running} running; again to stop at once, they will be evaluated anew")
 
     def _leave(self) -> bool:
         """Says goodbye; results that nobody has confirmed stay in the spool."""
-        if not self._must_end():
+        if not self._must_end() and not self._trainings:
             self._await_confirms()
         if self._released is not None:
             self._say(f"ending: {self._released}")
@@ -180,7 +208,8 @@ class Worker:
         held = list(self._deliveries())
         if held and self._connected:
             self._transport.release(held)
-        self._outbox.bye("drained" if orderly else "stopped")
+        drained = "drained" if self._signals.number else self._closing or "drained"
+        self._outbox.bye(drained if orderly else "stopped")
         return orderly
 
     def _await_confirms(self) -> None:
@@ -230,7 +259,7 @@ class Worker:
                 self._to_settle.append(delivery)
             else:
                 sent.delivery = delivery
-        elif self._signals.number:
+        elif self._closed(time.monotonic()):
             self._transport.release([delivery])
         elif self._supply is not None and not self._supply.admits(work):
             self._without_code(self._supply, delivery)
@@ -294,7 +323,7 @@ class Worker:
 
     def _fill(self) -> None:
         """Gives waiting points to free slots."""
-        while self._backlog and self._trainings.free and not self._signals.number:
+        while self._backlog and self._trainings.free and not self._closed(time.monotonic()):
             delivery = self._backlog.next()
             twin = self._trainings.get(key_of(delivery.message))
             if twin is not None:  # the same message twice in one batch
@@ -302,7 +331,7 @@ class Worker:
             else:
                 at_once = self._pace.short and not self._backlog.suspicious(delivery)
                 self._trainings.begin(delivery, lease=not at_once)
-        if not self._pace.short:
+        if not self._pace.short or self._trainings.quarantine.active:
             self._give_back_waiting()
         elif (
             self._settings.slots == 1 and self._backlog and self._pace.depth > 1 and self._trainings.all_train
@@ -321,6 +350,8 @@ class Worker:
             self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self._settings.heartbeat_s))
         if self._show is not None:
             self._show(self.snapshot(now))
+        if self._standing(now)[0] != self._state:
+            self._beat_at = now
 
     def _beat(self, now: float) -> None:
         wanted_s = self._supply.heartbeat_s if self._supply is not None else None
@@ -328,13 +359,28 @@ class Worker:
         running: dict[str, list[tuple[int, int]]] = {}
         for run, point, attempt in self._trainings.training():
             running.setdefault(run, []).append((point, attempt))
-        self._outbox.heartbeats(running)
+        self._state, reason = self._standing(now)
+        self._outbox.heartbeats(running, self._meter.health(self._state, reason, now))
         if now >= self._adopt_at:
             self._adopt_at = now + ADOPT_S
             self._outbox.adopt()  # a neighbour may have died
         if self._settings.parent not in (None, os.getppid()) and not self._signals.number:
             self._say("steering, which has started this worker, is gone")
             self._signals.count()
+
+    def _standing(self, now: float) -> tuple[str, str]:
+        """The worker's state, as its heartbeats say it, and why it is not ``ok`` everywhere."""
+        if self._closing is not None:
+            return "waiting" if self._waits(now) else "draining", self._closing
+        quarantine = self._trainings.quarantine
+        shut = quarantine.shut(range(self._settings.slots), now)
+        return "quarantined" if shut else "ok", quarantine.reason(now)
+
+    def _note(self, now: float) -> str:
+        _, reason = self._standing(now)
+        if self._signals.number or not reason:
+            return ""
+        return f"takes no more points: {reason}" if self._closing else f"in quarantine: {reason}"
 
     def _hello(self) -> None:
         self._outbox.hello([(point, attempt) for _, point, attempt in self._trainings.training()])
@@ -354,19 +400,24 @@ class Worker:
             trouble=status.trouble,
             draining=self._signals.number > 0,
             code=self._supply.status if self._supply is not None else None,
+            note=self._note(now),
         )
 
     # --- work in hand ---
 
     def _set_credit(self) -> None:
         """Says how many unsettled deliveries may be here; a slot that is busy attracts no more."""
-        if self._signals.number or self._lacks_code:
+        free = self._trainings.free
+        if self._closing is not None or self._lacks_code:
             wanted = 0
-        elif self._pace.short:
+        elif self._pace.short and not self._trainings.quarantine.active:
             wanted = self._settings.slots + self._pace.ahead
         else:
             unsettled = sum(1 for _ in self._deliveries())
-            wanted = self._trainings.free - len(self._backlog) + unsettled
+            wanted = free - len(self._backlog) + unsettled
+        if wanted and (left := self._life.left(len(self._trainings))) is not None:
+            begun = sum(1 for _ in self._deliveries()) - len(self._backlog)
+            wanted = min(wanted, left + begun)
         if wanted != self._credit and self._connected:
             self._credit = wanted
             self._transport.set_credit(wanted)

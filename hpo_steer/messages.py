@@ -357,7 +357,7 @@ class Report(WorkerEvent):
     attempt: Attempt
     step: Annotated[int, Field(ge=-MAX_STEP, le=MAX_STEP)]
     metrics: Metrics
-    left_out: Annotated[list[Name], FailFast(), Field(max_length=MAX_LEFT_OUT)] | None = None
+    left_out: Annotated[list[Name], Field(max_length=MAX_LEFT_OUT)] | None = None
 
 
 class FailureInfo(BaseModel):
