@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpo_steer.messages import Health
+
+_MOST_TOLD = 200
+"""Workers of which the store gets more than their number."""
+_ORDER = ("quarantined", "waiting", "draining")
 
 
 @dataclass(slots=True)
@@ -16,6 +24,7 @@ class WorkerView:
         heard: when it last said something, by the monotonic clock.
         done: results it has sent in this session.
         spooled: results waiting on its disk.
+        health: how it says it is; None: it does not say.
     """
 
     name: str
@@ -24,6 +33,17 @@ class WorkerView:
     heard: float
     done: int = 0
     spooled: int = 0
+    health: Health | None = None
+
+    @property
+    def state(self) -> str:
+        """``ok``, or why it takes no points: ``draining``, ``waiting`` or ``quarantined``."""
+        return "ok" if self.health is None else self.health.state
+
+    def about(self) -> dict[str, Any]:
+        """What people who look at the run are told."""
+        told = {"worker": self.name, "host": self.host, "slots": self.slots, "done": self.done}
+        return told | ({"state": "ok"} if self.health is None else self.health.model_dump(exclude_none=True))
 
 
 class Fleet:
@@ -55,6 +75,22 @@ class Fleet:
 
     def __getitem__(self, name: str) -> WorkerView:
         return self._workers[name]
+
+    def examine(self, name: str, health: Health | None) -> str | None:
+        """A worker has said how it is.
+
+        Returns:
+            Its new state, if that has changed.
+        """
+        worker = self._workers[name]
+        before, worker.health = worker.state, health
+        return worker.state if worker.state != before else None
+
+    def told(self) -> tuple[dict[str, Any], ...]:
+        """What is known of the workers, those first that take no points."""
+        place = {state: number for number, state in enumerate(_ORDER)}
+        workers = sorted(self._workers.values(), key=lambda w: (place.get(w.state, len(place)), w.name))
+        return tuple(worker.about() for worker in workers[:_MOST_TOLD])
 
     def leave(self, name: str) -> WorkerView | None:
         """A worker is gone."""

@@ -67,7 +67,7 @@ class LocalWorkers:
         self._command = [sys.executable, "-P", str(program), "--config", str(config.resolve())]
         for text in overrides:
             self._command += ["--set", without_passwords(text)]  # anybody sees a command line
-        self._environment = dict(environment)
+        self._environment = {**environment, "HPO_STEER_SINCE": repr(time.time())}
         self._folder = folder
         self._count = count
         self._seats: dict[int, _Seat] = {}

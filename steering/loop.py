@@ -12,6 +12,7 @@ of these leaves a store from which `load` goes on:
 from __future__ import annotations
 
 import selectors
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ _SHIPPING_S = 0.02
 _BUNDLE_S = 0.05
 _BUNDLE_MOST = 32
 _READ_AT_ONCE = 1000
+_GOODBYES = 2048
+"""Workers that have said goodbye, as many as may end at once on one machine."""
 _LAST_WORDS_S = 60.0
 """How long messages may still come from a process of this machine that has ended."""
 
@@ -118,6 +121,7 @@ class SteeringLoop:
         self.began = clock.monotonic()
         self._hearing = Hearing(self._rules.heartbeat_s, self.began)
         self._ended: dict[tuple[str, int] | None, float] = {}
+        self._goodbyes: deque[tuple[str, int] | None] = deque(maxlen=_GOODBYES)
         self._condition: tuple[str | None, str | None] = (None, None)
         self._queue_checked = 0.0
         self._missed: dict[int, float] = {}
@@ -299,6 +303,7 @@ class SteeringLoop:
             case Hello() | Heartbeat():
                 if isinstance(event, Heartbeat):
                     self.fleet[event.worker].spooled = event.spooled
+                    self._examine(event)
                 for point, attempt in dict(event.running).items():
                     self.attempts.renew(event.worker, point, attempt, now)
             case BundleWanted():
@@ -314,6 +319,18 @@ class SteeringLoop:
                 self.fleet[event.worker].done += 1
                 self.attempts.result(event)
                 faults.reached("steering.result")
+
+    def _examine(self, event: Heartbeat) -> None:
+        state = self.fleet.examine(event.worker, event.health)
+        if state is None:
+            return
+        reason = event.health.reason if event.health is not None else ""
+        if state == "quarantined":
+            self._notify("warning", f"worker {event.worker} is quarantined: {reason}")
+        else:
+            why = f": {reason}" if reason else ""
+            text = "takes points again" if state == "ok" else f"takes no more points{why}"
+            self._notify("worker", f"worker {event.worker} {text}")
 
     def _served(self, worker: str) -> None:
         if self.shipping is not None:
@@ -332,6 +349,7 @@ class SteeringLoop:
 
     def _bye(self, event: Bye) -> None:
         self._served(event.worker)
+        self._goodbyes.append(worker_process(event.worker))
         if self.fleet.leave(event.worker):
             self._notify(
                 "worker", f"worker {event.worker} has left" + (f": {event.reason}" if event.reason else "")
@@ -344,7 +362,7 @@ class SteeringLoop:
         Returns:
             Whether it had been heard of before.
         """
-        known = False
+        known = (host, pid) in self._goodbyes
         self._ended[host, pid] = self.clock.monotonic()
         for worker in self.fleet.present():
             if worker_process(worker.name) == (host, pid):
@@ -417,7 +435,9 @@ class SteeringLoop:
     def _write_elapsed(self) -> None:
         elapsed_s = self._elapsed_written = self.elapsed_s
         workers = self.fleet.present()
-        condition = Condition(self.clock.time(), self._condition[1], len(workers), self.fleet.slots)
+        condition = Condition(
+            self.clock.time(), self._condition[1], len(workers), self.fleet.slots, self.fleet.told()
+        )
         self._ledger.add(lambda tx: tx.set_run(elapsed_s=elapsed_s, condition=condition))
 
     def note(self, cause: str | None, waiting: str | None) -> None:
