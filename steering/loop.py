@@ -356,8 +356,14 @@ class SteeringLoop:
             )
         self.attempts.forsake(event.worker, event.reason or "the worker has left", orderly=True)
 
-    def forsake_process(self, host: str, pid: int, why: str) -> bool:
+    def forsake_process(self, host: str, pid: int, why: str, *, orderly: bool = False) -> bool:
         """A worker process of this machine has ended: what it ran goes out again at once.
+
+        Args:
+            host: this machine.
+            pid: its id.
+            why: how it has ended, for people.
+            orderly: by itself, so that no trial of its points is to blame.
 
         Returns:
             Whether it had been heard of before.
@@ -370,7 +376,7 @@ class SteeringLoop:
                 self.fleet.leave(worker.name)
                 self._served(worker.name)
                 self._notify("worker", f"worker {worker.name} has gone: {why}")
-                self.attempts.forsake(worker.name, why)
+                self.attempts.forsake(worker.name, why, orderly=orderly)
         return known
 
     # ------------------------------------------------------------ clocks

@@ -44,7 +44,7 @@ class Bench:
             "algorithm": "random",
             "evaluation": {"heartbeat_s": 0.2, "lease_s": 5, **evaluation},
         }
-        if not {"function", "command"} & evaluation.keys():
+        if not {"function", "command", "service"} & evaluation.keys():
             config["evaluation"]["function"] = f"{PAYLOADS / 'trainings.py'}:behave"  # type: ignore[index]
         self.config = folder / "config.json"
         self.config.write_text(json.dumps(config))
