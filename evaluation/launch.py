@@ -147,6 +147,7 @@ def make_worker(
             os.environ,
             time.time() if assignment.began is None else assignment.began,
             stays=assignment.parent is not None,
+            timeout_s=evaluation.timeout_s,
         ),
     )
     transport = worker_end(

@@ -28,12 +28,14 @@ class Terms:
         stays: it has been started by steering, which would start another one: it does not leave for want of points or
             of time.
         saves: trainings are carried on elsewhere from their checkpoints, so that none is begun in vain.
+        timeout_s: how long a training may take at most; None: nobody knows.
     """
 
     rules: WorkerLife = field(default_factory=WorkerLife)
     ends_at: float | None = None
     stays: bool = False
     saves: bool = False
+    timeout_s: float | None = None
 
 
 def terms(
@@ -43,6 +45,7 @@ def terms(
     *,
     stays: bool = False,
     saves: bool = False,
+    timeout_s: float | None = None,
 ) -> Terms:
     """The terms of a worker on this machine.
 
@@ -52,12 +55,13 @@ def terms(
         began: from when `max_time_s` counts, in seconds since the epoch.
         stays: as in `Terms`.
         saves: as in `Terms`.
+        timeout_s: as in `Terms`.
     """
     ends = [] if rules.max_time_s is None else [began + rules.max_time_s]
     told = environment.get(SLURM_END, "")
     if told.isascii() and told.isdigit():
         ends.append(float(told))
-    return Terms(rules, min(ends, default=None), stays, saves)
+    return Terms(rules, min(ends, default=None), stays, saves, timeout_s)
 
 
 class Life:
@@ -73,14 +77,16 @@ class Life:
         self._ends = math.inf if terms.ends_at is None else now + terms.ends_at - time.time()
         self._done = 0
         self._busy_at = now
-        self._timeout_s: float | None = None
+        # where not even the whole time is enough for the longest training, some will be shorter
+        self._unknown_s = terms.timeout_s or 0.0
+        if now + self._unknown_s > self._ends - terms.rules.grace_s:
+            self._unknown_s = 0.0
         self._durations: deque[float] = deque(maxlen=_RECENT)
 
-    def ended(self, duration_s: float, timeout_s: float | None) -> None:
+    def ended(self, duration_s: float) -> None:
         """A training has ended, whatever came of it."""
         self._done += 1
         self._durations.append(duration_s)
-        self._timeout_s = timeout_s
 
     def left(self, running: int) -> int | None:
         """How many more points it may begin; None: any number."""
@@ -119,7 +125,7 @@ class Life:
         left_s = self._ends - self._rules.grace_s - now
         if self._terms.saves:
             return f"its time ends at {self._clock}" if left_s <= 0 else None
-        expected_s = max(self._durations, default=self._timeout_s or 0.0)
+        expected_s = max(self._durations, default=self._unknown_s)
         if left_s > expected_s:
             return None
         if left_s <= 0:

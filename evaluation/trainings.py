@@ -207,7 +207,7 @@ class Trainings:
         faults.reached("worker.trained")
         self._drop(attempt)
         if attempt.began:
-            self._life.ended(duration_s, work.timeout_s)
+            self._life.ended(duration_s)
             if news := self.quarantine.ended(attempt.slot, failure, time.monotonic()):
                 self._say(news)
         if failure is None:

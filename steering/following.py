@@ -62,6 +62,14 @@ def find_log(folder: Path, point: int, attempt: int) -> _Place | None:
     return None
 
 
+def _data_from(file: int, begin: int) -> int:
+    """Where there is something to read from some place on: the worker makes holes into logs that grow too large."""
+    try:
+        return os.lseek(file, begin, os.SEEK_DATA)
+    except (OSError, AttributeError):  # nothing more, or a file system that does not tell
+        return begin
+
+
 class _Tail:
     """Reads on in the output of one attempt, wherever that lies."""
 
@@ -85,6 +93,9 @@ class _Tail:
                 end = file.seek(0, os.SEEK_END)
                 if end < begin:
                     self._read = end - self._place.start
+                    return _CUT
+                if (data_at := _data_from(file.fileno(), begin)) > begin:
+                    self._read = data_at - self._place.start
                     return _CUT
                 file.seek(begin)
                 data = file.read(_AT_ONCE)

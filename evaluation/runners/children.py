@@ -25,6 +25,8 @@ _EXIT_GRACE_S = 10.0
 """How long a child may take to end after its function has returned."""
 
 _KEPT_LOG_S = 0.3
+_FLOOD_S = 0.01
+"""Nobody prints much in less; what was printed nevertheless goes with the next attempt."""
 _MEMORY_EVERY_S = 0.5
 _MIB = 2**20
 
@@ -246,8 +248,10 @@ class _Warm(Handle):
             if not self._foreseen:
                 outcome = replace(outcome, duration_s=None)
         kind = outcome.failure.kind if outcome.failure else None
-        if kind or now - self._began > _KEPT_LOG_S:
+        took_s = now - self._began
+        if kind or took_s > _FLOOD_S:
             self._bounded.finish()
+        if kind or took_s > _KEPT_LOG_S:
             self._keep_log()
         spoilt = (
             kind is not None and kind != "invalid" and child.target.trusted

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict  # noqa: UP035 - trainings may be older than we are
+from typing import Any, Dict, List  # noqa: UP035 - trainings may be older than we are
 
 import hpo_steer
 
@@ -124,12 +124,13 @@ def prints(params: Params) -> Any:
     block = b"x" * 99 + b"\n"
     for number in range(params["megabytes"]):
         os.write(1 + number % 2, block * 10_000)
+        time.sleep(params.get("pause", 0))
     print("last line", flush=True)
     time.sleep(params.get("seconds", 0))
     return {"loss": 1.0}
 
 
-_kept = []
+_kept: List[bytearray] = []  # noqa: UP006
 
 
 def leaks(params: Params) -> Any:
@@ -148,7 +149,7 @@ def reports_oddly(params: Params) -> Any:
 
 def writes(params: Params) -> Any:
     """Fills the disk it is given, and fails as whoever needs that disk does."""
-    with open(params["file"], "wb") as file:
+    with Path(params["file"]).open("wb") as file:
         for _ in range(1000):
             file.write(b"\0" * 100_000)
     return {"loss": 0.0}

@@ -12,11 +12,11 @@ def test_max_points_counts_what_runs() -> None:
     life = Life(Terms(WorkerLife(max_points=3)), 0.0)
     assert life.left(0) == 3
     assert life.left(2) == 1
-    life.ended(1.0, None)
+    life.ended(1.0)
     assert life.closing(0.0, 1) is None
     assert life.closing(0.0, 2) == "max_points (3) reached"
-    life.ended(1.0, None)
-    life.ended(1.0, None)
+    life.ended(1.0)
+    life.ended(1.0)
     assert life.left(0) == 0
     assert Life(Terms(), 0.0).left(7) is None
 
@@ -39,9 +39,9 @@ def ending_in(seconds: float, *, saves: bool = False, stays: bool = False) -> Li
 def test_no_point_is_begun_that_would_not_end_in_time() -> None:
     life = ending_in(100)
     assert life.closing(0.0, 0) is None  # nobody knows how long one takes
-    life.ended(30.0, 500.0)
-    life.ended(60.0, 500.0)
-    life.ended(20.0, 500.0)
+    life.ended(30.0)
+    life.ended(60.0)
+    life.ended(20.0)
     assert life.closing(30.0, 0) is None
     late = life.closing(40.0, 0)
     assert late is not None
@@ -51,14 +51,18 @@ def test_no_point_is_begun_that_would_not_end_in_time() -> None:
 
 
 def test_before_anything_has_ended_the_timeout_is_what_is_known() -> None:
-    life = ending_in(100)
-    life._timeout_s = 99.0
-    assert life.closing(0.0, 0) is not None
+    life = Life(Terms(WorkerLife(grace_s=5), time.time() + 100, timeout_s=50.0), 0.0)
+    assert life.closing(44.0, 0) is None
+    assert life.closing(46.0, 0) is not None
+    life.ended(10.0)
+    assert life.closing(46.0, 0) is None
+    longer = Life(Terms(WorkerLife(grace_s=5), time.time() + 100, timeout_s=500.0), 0.0)
+    assert longer.closing(46.0, 0) is None
 
 
 def test_trainings_that_are_carried_on_elsewhere_may_begin_until_the_end() -> None:
     life = ending_in(100, saves=True)
-    life.ended(60.0, None)
+    life.ended(60.0)
     assert life.closing(90.0, 0) is None
     assert life.closing(96.0, 0) is not None
 
