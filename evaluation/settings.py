@@ -13,6 +13,8 @@ from evaluation.life import Terms
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hpo_steer.machine import Machine
+
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -27,6 +29,7 @@ class WorkerSettings:
         logs: logs of attempts are written here.
         host: the machine's name.
         id: the worker's.
+        machine: what its machine has; None: it does not say.
         parent: the process that has started it and without which it drains; None: it stands on its own.
         terms: when it ends by itself.
     """
@@ -39,6 +42,7 @@ class WorkerSettings:
     logs: Path
     host: str
     id: str
+    machine: Machine | None = None
     parent: int | None = None
     terms: Terms = field(default_factory=Terms)
 

@@ -12,6 +12,7 @@ from evaluation.attempt import AttemptFolder
 from evaluation.outbox import Key, Outbox, key_of
 from evaluation.pace import OVERRUN_S, Pace
 from evaluation.quarantine import Quarantine
+from evaluation.resources.memory import EVERY_S, MemoryWatch
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
 from evaluation.slot import SlotAttempt
 from evaluation.tally import Tally
@@ -40,6 +41,7 @@ class Trainings:
         selector: told of what is to be waited for, with the `SlotAttempt` as its data.
         say: told a sentence when something happens that people should know.
         life: told of every training that has ended.
+        memory: sees to the trainings' bounds on memory; None: they have none.
 
     Attributes:
         pace: how long evaluations take of late.
@@ -55,7 +57,9 @@ class Trainings:
         selector: selectors.BaseSelector,
         say: Callable[[str], None],
         life: Life,
+        memory: MemoryWatch | None = None,
     ) -> None:
+        self._memory = memory if memory is not None and memory.bounded else None
         self._runner, self._outbox, self._settings = runner, outbox, settings
         self._selector, self._say = selector, say
         self.pace = Pace(settings.slots)
@@ -66,7 +70,7 @@ class Trainings:
         self._attempts: dict[Key, SlotAttempt] = {}
         self._prepared: dict[Key, SlotAttempt] = {}
         self._serial = 0
-        self._reports_at = 0.0
+        self._reports_at = self._memory_at = 0.0
 
     def __len__(self) -> int:
         """Slots in use."""
@@ -285,6 +289,23 @@ class Trainings:
                 if with_reports:
                     self._pass_on_reports(attempt)
                 self._watch(attempt, attempt.handle, now)
+        if self._memory is not None and now >= self._memory_at:
+            self._memory_at = now + EVERY_S
+            self._bound_memory(self._memory)
+
+    def _bound_memory(self, memory: MemoryWatch) -> None:
+        """Ends trainings that take more memory than their slots have; at once, or the machine may be next."""
+        running = {
+            attempt.slot: (attempt, attempt.handle)
+            for attempt in self._attempts.values()
+            if attempt.handle is not None and attempt.ending is None
+        }
+        if not running:
+            return
+        for slot, message in memory.look({slot: handle.pid for slot, (_, handle) in running.items()}).items():
+            attempt, handle = running[slot]
+            attempt.ending = FailureInfo(kind="error", message=message)
+            handle.kill()
 
     def _watch(self, attempt: SlotAttempt, handle: Handle, now: float) -> None:
         """Sees to an attempt's limits of time."""

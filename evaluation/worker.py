@@ -31,6 +31,7 @@ from hpo_steer.transport.base import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from evaluation.resources.allotment import Allotment
     from evaluation.runners.base import Runner
     from evaluation.settings import WorkerSettings
     from evaluation.spool import Spool
@@ -63,6 +64,10 @@ class Worker:
         say: told a sentence when something happens that people should know.
         show: told several times a second how things stand.
         supply: has the code at hand, if steering ships it.
+        allotment: what it has of its machine; None: nothing of its own.
+
+    Attributes:
+        settings: as given.
     """
 
     def __init__(
@@ -75,15 +80,18 @@ class Worker:
         say: Callable[[str], None] = _to_stderr,
         show: Callable[[Snapshot], None] | None = None,
         supply: Supply | None = None,
+        allotment: Allotment | None = None,
     ) -> None:
-        self._transport, self._runner, self._settings = transport, runner, settings
+        self._transport, self._runner, self.settings = transport, runner, settings
         self._say, self._show, self._supply = say, show, supply
         self._outbox = Outbox(transport, spool, settings, say)
         self._signals = Signals()
         self._selector = selectors.DefaultSelector()
+        self._allotment = allotment
         self._life = Life(settings.terms, time.monotonic())
         self._meter = HealthMeter(settings.points)
-        self._trainings = Trainings(runner, self._outbox, settings, self._selector, say, self._life)
+        memory = allotment.memory if allotment is not None else None
+        self._trainings = Trainings(runner, self._outbox, settings, self._selector, say, self._life, memory)
         self._pace = self._trainings.pace
         self._backlog = Backlog()
         self._to_settle: list[Delivery[Work]] = []
@@ -120,6 +128,8 @@ class Worker:
                 self._supply.close()
             self._transport.close()
             self._outbox.close()
+            if self._allotment is not None:
+                self._allotment.close()
             self._selector.close()
 
     def drain(self) -> None:
@@ -134,8 +144,8 @@ class Worker:
             self._selector.register(self._supply.fileno(), selectors.EVENT_READ, self._supply.advance)
         self._hello()
         self._outbox.adopt()
-        self._runner.warm(self._settings.slots)
-        self._beat_at = time.monotonic() + self._settings.heartbeat_s
+        self._runner.warm(self.settings.slots)
+        self._beat_at = time.monotonic() + self.settings.heartbeat_s
 
     def _loop(self) -> None:
         told = False
@@ -334,7 +344,7 @@ class Worker:
         if not self._pace.short or self._trainings.quarantine.active:
             self._give_back_waiting()
         elif (
-            self._settings.slots == 1 and self._backlog and self._pace.depth > 1 and self._trainings.all_train
+            self.settings.slots == 1 and self._backlog and self._pace.depth > 1 and self._trainings.all_train
         ):
             first = islice(self._backlog, self._pace.depth)
             # one that may have killed a worker needs its lease first
@@ -347,7 +357,7 @@ class Worker:
         self._trainings.tick(now)
         if self._supply is not None:
             self._supply.tick(now)
-            self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self._settings.heartbeat_s))
+            self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self.settings.heartbeat_s))
         if self._show is not None:
             self._show(self.snapshot(now))
         if self._standing(now)[0] != self._state:
@@ -355,16 +365,18 @@ class Worker:
 
     def _beat(self, now: float) -> None:
         wanted_s = self._supply.heartbeat_s if self._supply is not None else None
-        self._beat_at = now + min(self._settings.heartbeat_s, wanted_s or self._settings.heartbeat_s)
+        self._beat_at = now + min(self.settings.heartbeat_s, wanted_s or self.settings.heartbeat_s)
         running: dict[str, list[tuple[int, int]]] = {}
         for run, point, attempt in self._trainings.training():
             running.setdefault(run, []).append((point, attempt))
         self._state, reason = self._standing(now)
-        self._outbox.heartbeats(running, self._meter.health(self._state, reason, now))
+        health = self._meter.health(self._state, reason, now)
+        gpus = self._allotment.gpu_use if self._allotment is not None else ()
+        self._outbox.heartbeats(running, gpus, health)
         if now >= self._adopt_at:
             self._adopt_at = now + ADOPT_S
             self._outbox.adopt()  # a neighbour may have died
-        if self._settings.parent not in (None, os.getppid()) and not self._signals.number:
+        if self.settings.parent not in (None, os.getppid()) and not self._signals.number:
             self._say("steering, which has started this worker, is gone")
             self._signals.count()
 
@@ -373,7 +385,7 @@ class Worker:
         if self._closing is not None:
             return "waiting" if self._waits(now) else "draining", self._closing
         quarantine = self._trainings.quarantine
-        shut = quarantine.shut(range(self._settings.slots), now)
+        shut = quarantine.shut(range(self.settings.slots), now)
         return "quarantined" if shut else "ok", quarantine.reason(now)
 
     def _note(self, now: float) -> str:
@@ -390,7 +402,7 @@ class Worker:
         status, tally = self._transport.status(), self._trainings.tally
         return Snapshot(
             busy=len(self._trainings),
-            slots=self._settings.slots,
+            slots=self.settings.slots,
             done=tally.done,
             failed=tally.failed,
             per_hour=tally.per_hour(now),
@@ -411,7 +423,7 @@ class Worker:
         if self._closing is not None or self._lacks_code:
             wanted = 0
         elif self._pace.short and not self._trainings.quarantine.active:
-            wanted = self._settings.slots + self._pace.ahead
+            wanted = self.settings.slots + self._pace.ahead
         else:
             unsettled = sum(1 for _ in self._deliveries())
             wanted = free - len(self._backlog) + unsettled

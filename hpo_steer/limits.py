@@ -32,12 +32,12 @@ MAX_STEP = 2**31 - 1
 """Steps of a report lie between this and its negative."""
 MAX_SLOTS = 10_000
 """Slots of one worker, and attempts that it may run at once."""
+MAX_GPUS = 1_024
+"""GPUs of one worker, slices counted each."""
 MAX_SPOOLED = 1_000_000_000
 MAX_METRICS = 10_000
 MAX_LEFT_OUT = 100
 """Names of metrics that a report may say it has left out."""
-MAX_MIB = 2**43
-"""MiB of a disk or of a memory."""
 MAX_CANCELLED = 100_000
 """Points in one `cancel`."""
 MAX_TIME = 253_402_300_799

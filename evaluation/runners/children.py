@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evaluation.bounded_log import KEPT_BYTES, BoundedLog
+from evaluation.resources.memory import held_mib
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
 from evaluation.runners.pipe import Child, key_of
 
@@ -28,7 +29,6 @@ _KEPT_LOG_S = 0.3
 _FLOOD_S = 0.01
 """Nobody prints much in less; what was printed nevertheless goes with the next attempt."""
 _MEMORY_EVERY_S = 0.5
-_MIB = 2**20
 
 
 class ChildRunner(Runner):
@@ -105,7 +105,7 @@ class ChildRunner(Runner):
             child.spent = True
         elif rules.memory_mib is not None and now - child.weighed_at >= _MEMORY_EVERY_S:
             child.weighed_at = now
-            child.spent = child.memory() > rules.memory_mib * _MIB
+            child.spent = held_mib(child.group.pid, rules.memory_mib) > rules.memory_mib
         if child.spent and not child.handed:
             self.renew(child, slot)
 

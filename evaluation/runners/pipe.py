@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from containers.process import ProcessGroup, Surroundings
 from evaluation.attempt import open_log, point_of, remove_if_empty
 from evaluation.runners.lines import Lines
-from evaluation.runners.memory import held_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +53,7 @@ class Child:
             self.group = ProcessGroup(
                 target.argv(None if target.stdio else fd, once=once),
                 around,
-                env={"HPO_STEER_SLOT": str(slot)},
+                seat=around.seat(slot),
                 log_fd=self.log_fd,
                 stdin_fd=fd if target.stdio else None,
                 stdout_fd=fd if target.stdio else None,
@@ -161,10 +160,6 @@ class Child:
     def fds(self) -> tuple[int, ...]:
         """What becomes readable when there is news."""
         return (self.socket.fileno(), *self.group.fds())
-
-    def memory(self) -> int:
-        """Bytes that it and its children hold; in a container of docker or podman they are not seen."""
-        return held_bytes(self.group.pid)
 
     def hang_up(self, leave_by: float) -> None:
         """Lets it end by itself: there is no further request.
