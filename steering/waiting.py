@@ -194,15 +194,15 @@ class Watchdog:
         workers, streak = self._loop.fleet.present(), self._loop.attempts.streak
         if streak:
             point, _, failure = streak[-1]
-            number = "1 point" if len(streak) == 1 else f"{len(streak)} of the last {len(streak)} attempts"
-            text = f'{number} failed with "{_first(failure)}" {self._where}'
-            look = f". Last lines: hpo-steer logs {point}; once it is mended: hpo-steer retry --failed"
+            text = f'{len(streak)} of the last {len(streak)} attempts failed with "{_first(failure)}" {self._where}'
+            look = f" Last lines: hpo-steer logs {point}; once it is mended: hpo-steer retry --failed"
         else:
             hosts = sorted({worker.host for worker in workers})
             where = hosts[0] if len(hosts) == 1 else f"{len(hosts)} machines"
-            text, look = f"all workers are quarantined, on {where}", ""
-        health = workers[0].health
-        return f"stalled: {text}. {workers[0].name}: {health.reason if health else ''}{look}"
+            health = workers[0].health
+            text = f"all workers are quarantined, on {where}: {health.reason if health else ''}"
+            look = ""
+        return f"stalled: {text} (one point is tried there now and then).{look}"
 
     def _say_ending(self) -> str:
         worker = min(self._loop.fleet.present(), key=lambda each: each.state != "waiting")
