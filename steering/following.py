@@ -1,7 +1,7 @@
 """Shows what a point's attempts print while they run: ``hpo-steer logs POINT -f``.
 
 A worker on this machine that steering has started keeps its logs in the run's folder, where they are read as they
-grow. What a worker elsewhere prints is on its own machine; the last lines of it come with the result.
+grow. What a worker elsewhere prints is on its own machine; if an attempt fails, its last lines come with the result.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Follower:
                 began = 0.0
                 self._line(
                     f"its log is not on this machine: logs/{tried.point}-{tried.attempt}.log in the work folder of "
-                    "its worker; the last lines come with its result"
+                    "its worker; if it fails, the last lines come with its result"
                 )
             if self._store.owner() is not None:
                 steered_at = time.monotonic()
