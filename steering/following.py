@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _LOOK_S = 0.2
 _ABSENT_S = 2.0
 """How long a log may be awaited before it counts as out of reach."""
-_UNSTEERED_S = 5.0
 _AT_ONCE = 1_000_000
 _WIDEST = 2000
 _CUT = "\n[hpo-steer: the log was shortened meanwhile; it goes on here]\n"
@@ -115,11 +114,20 @@ class Follower:
         folder: of the run.
         point: id of the point, which exists.
         write: prints text as it is.
+        patience_s: how long nobody may steer the run before that is the end of it.
     """
 
-    def __init__(self, store: Store, folder: Path, point: int, write: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        point: int,
+        write: Callable[[str], None],
+        *,
+        patience_s: float = 5.0,
+    ) -> None:
         self._store, self._folder, self._point = store, folder, point
-        self._write = write
+        self._write, self._patience_s = write, patience_s
         self._fresh_line = True
 
     def follow(self) -> None:
@@ -139,7 +147,7 @@ class Follower:
             if record.state in ("done", "failed"):
                 self._line(f"point {self._point} has ended: {record.state}")
                 return
-            if time.monotonic() - steered_at > _UNSTEERED_S:
+            if time.monotonic() - steered_at > self._patience_s:
                 self._line(f"point {self._point} is {record.state}, and nobody steers the run at present")
                 return
             if not said and not shown:
@@ -166,7 +174,7 @@ class Follower:
                 )
             if self._store.owner() is not None:
                 steered_at = time.monotonic()
-            elif time.monotonic() - steered_at > _UNSTEERED_S:
+            elif time.monotonic() - steered_at > self._patience_s:
                 return
             time.sleep(_LOOK_S)
         if not tail.found and now.log.strip():
