@@ -17,7 +17,7 @@ from evaluation.signals import ENOUGH, Signals
 from evaluation.slot import SlotAttempt
 from evaluation.tally import Snapshot
 from evaluation.trainings import Trainings
-from hpo_steer.messages import BundleGone, BundlePart, Cancel, Stop, Work
+from hpo_steer.messages import BundleGone, BundlePart, Cancel, Pardon, Stop, Work
 from hpo_steer.transport.base import (
     Confirmed,
     Connected,
@@ -247,6 +247,9 @@ class Worker:
                 self._trainings.stop(incoming)
             case Cancel():
                 self._on_cancel(incoming)
+            case Pardon():
+                if incoming.worker in (None, self.settings.id):
+                    self._trainings.quarantine.pardon(lasting=incoming.lasting)
             case BundlePart() | BundleGone():
                 if self._supply is not None:
                     self._supply.hear(incoming)

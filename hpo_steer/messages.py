@@ -230,6 +230,19 @@ class Cancel(Message):
     points: Annotated[list[Id], FailFast(), Field(max_length=MAX_CANCELLED)]
 
 
+class Pardon(Message):
+    """Ends the quarantine of workers: what failed there is mended, or it is the training's fault and no machine's.
+
+    Attributes:
+        worker: the only worker that is meant; None: each.
+        lasting: none begins anew there before a point has been evaluated.
+    """
+
+    type: Literal["pardon"] = "pardon"
+    worker: Name | None = None
+    lasting: bool = False
+
+
 class BundlePart(Message):
     """A piece of a code bundle, for every worker that collects one.
 
@@ -473,7 +486,7 @@ class Echo(Message):
 
 
 Event: TypeAlias = Hello | Started | Heartbeat | Report | Result | BundleWanted | Bye | Echo
-Control: TypeAlias = Stop | Cancel | BundlePart | BundleGone
+Control: TypeAlias = Stop | Cancel | Pardon | BundlePart | BundleGone
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 _CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])

@@ -25,6 +25,7 @@ from hpo_steer.messages import (
     FailureInfo,
     Heartbeat,
     Hello,
+    Pardon,
     Report,
     Result,
     Started,
@@ -331,10 +332,24 @@ class SteeringLoop:
         reason = event.health.reason if event.health is not None else ""
         if state == "quarantined":
             self._notify("warning", f"worker {event.worker} is quarantined: {reason}")
+            self._pardon_the_innocent()
         else:
             why = f": {reason}" if reason else ""
             text = "takes points again" if state == "ok" else f"takes no more points{why}"
             self._notify("worker", f"worker {event.worker} {text}")
+
+    def _pardon_the_innocent(self) -> None:
+        """Where nothing has ever been evaluated, and nothing can be anywhere, no machine is to blame."""
+        workers = self.fleet.present()
+        if self.counts.done or any(worker.state != "quarantined" for worker in workers):
+            return
+        self._notify(
+            "warning", "all fails everywhere, and no point has a value yet: the quarantines are ended"
+        )
+        self._pardon(lasting=True)
+
+    def _pardon(self, *, lasting: bool) -> None:
+        self._ledger.controls.append(Pardon(experiment=self.experiment.name, run=self._run, lasting=lasting))
 
     def _served(self, worker: str) -> None:
         if self.shipping is not None:
@@ -478,6 +493,8 @@ class SteeringLoop:
         count = self._searches.retry(points)
         if count:
             self.attempts.streak = []
+            if any(worker.state == "quarantined" for worker in self.fleet.present()):
+                self._pardon(lasting=False)
             self._notify(
                 "retry", f"{plural(count, 'failed point')} {'goes' if count == 1 else 'go'} out again"
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hpo_steer.messages import Bye, Heartbeat, Hello, Report, Result
+from hpo_steer.messages import Bye, Heartbeat, Hello, Pardon, Report, Result
 from tests.acceptance.faults.disks import small_disk
 from tests.integration.test_worker import Bench, gone, pids
 
@@ -157,6 +157,22 @@ def test_one_point_is_tried_after_a_while_and_its_success_ends_it(make: Callable
         bench.result(point)
     bench.events.clear()
     standing(bench, "ok")
+
+
+def test_a_pardon_reaches_only_the_worker_it_is_for(make: Callable[..., Bench]) -> None:
+    bench = make(worker={"quarantine_after": 2, "quarantine_s": 600})
+    bench.start()
+    for point in (1, 2):
+        bench.send(point, do="raises", x=1.0)
+    standing(bench, "quarantined")
+    bench.send(3, do="square", x=2.0)
+    pardon = Pardon(experiment=bench.name, run="run-1", worker="somebody-1-else")
+    bench.steering.control(pardon)
+    before = len(bench.all(Heartbeat))
+    bench.until(lambda: len(bench.all(Heartbeat)) > before + 3)
+    assert bench.steering.waiting() == 1
+    bench.steering.control(pardon.model_copy(update={"worker": None}))
+    assert bench.result(3).metrics == {"loss": 4.0}
 
 
 def test_invalid_points_and_warm_children_do_not_shut_it(make: Callable[..., Bench]) -> None:

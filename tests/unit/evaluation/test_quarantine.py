@@ -81,6 +81,21 @@ def test_one_bad_slot_is_shut_and_the_others_go_on() -> None:
     assert made.usable([0, 1, 2, 3], 70.0, busy=0) == [0, 1, 2, 3]
 
 
+def test_a_pardon_ends_it_and_a_lasting_one_holds_until_a_success() -> None:
+    made = quarantine(1, after=2)
+    for lasting in (False, True):
+        for _ in range(2):
+            made.ended(0, ERROR, 0.0)
+        assert made.usable([0], 1.0, busy=0) == []
+        made.pardon(lasting=lasting)
+        assert made.usable([0], 1.0, busy=0) == [0]
+    for _ in range(9):
+        assert made.ended(0, ERROR, 1.0) is None
+    made.ended(0, None, 1.0)
+    made.ended(0, ERROR, 1.0)
+    assert made.ended(0, ERROR, 1.0) is not None
+
+
 def test_failures_all_over_the_worker_shut_it_whole_and_one_slot_is_tried() -> None:
     made = quarantine(4)
     said = [made.ended(slot, ERROR, 0.0) for slot in (0, 1, 2, 3, 0)]
