@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from hpo_steer.machine import look
 from tests.acceptance.program import EVALUATE, Project, wait_for
+from tests.servers.rabbitmq import RabbitNode
 
 NVML = Path(__file__).parents[1] / "payloads/nvml"
 GPUS = [{"uuid": f"GPU-{letter}", "name": "NVIDIA H200", "mib": 140_000, "busy": 50} for letter in "ab"]
@@ -197,3 +199,35 @@ def test_a_second_experiment_waits_for_the_gpus_of_the_first(tmp_path: Path) -> 
         each.communicate(timeout=60)
         assert each.returncode == 0
     assert len(seen(second)) == 2
+
+
+@pytest.mark.rabbitmq
+def test_steering_says_that_no_worker_has_enough(tmp_path: Path, rabbitmq: RabbitNode) -> None:
+    url = f"amqp://guest@127.0.0.1:{rabbitmq.port}/"
+    made = project(tmp_path, points=2, name="too-much", gpus=2, workers=0)
+    made.configure(
+        name="too-much",
+        broker=url,
+        steering={"max_points": 2, "points_per_iteration": 2},
+        evaluation={"gpus": 2, "workers": 0, "heartbeat_s": 0.5, "lease_s": 2.0, "reuse": False},
+    )
+    secret = {"HPO_STEER_BROKER_PASSWORD": "guest", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    steering = made.start("--config", "config.yaml", env=env(None, **secret))
+    wait_for((tmp_path / "runs/too-much").exists, what="the run")
+    small = env(GPUS[:1], **secret)
+    _, err = made.run("--config", "config.yaml", program=EVALUATE, env=small, code=2)
+    assert "evaluation.gpus: each point asks for 2 GPUs, and" in err
+
+    def waiting() -> str:
+        process = made.start("status", "--config", "config.yaml", "--json", env=env(None, **secret))
+        out, _ = process.communicate(timeout=60)
+        return (json.loads(out)["waiting"] or "") if process.returncode == 0 else ""
+
+    wait_for(lambda: "the largest of all workers so far" in waiting(), what="the reason in status")
+    assert "waiting: point 1 asks for 2 GPUs, and" in waiting()
+    worker = made.start("--config", "config.yaml", program=EVALUATE, env=env(GPUS, **secret))
+    steering.communicate(timeout=90)
+    assert steering.returncode == 0
+    worker.send_signal(signal.SIGINT)
+    out, _ = worker.communicate(timeout=60)
+    assert "→ 1 slot of 2 GPUs" in out
