@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evaluation.launch import Assignment
     from evaluation.settings import WorkerSettings
     from evaluation.tally import Snapshot
+    from hpo_steer.config.worker_life import WorkerLife
     from hpo_steer.machine import Wants
 
 LOCAL, RUN, RUN_FOLDER = "HPO_STEER_LOCAL", "HPO_STEER_RUN", "HPO_STEER_RUN_FOLDER"
@@ -145,6 +146,19 @@ def _life(max_points: int | None, idle_exit: float | None, max_time: float | Non
     return {name: value for name, value in told.items() if value is not None}
 
 
+def _bounded(keys: dict[str, Any]) -> WorkerLife:
+    from pydantic import ValidationError
+
+    from hpo_steer.config.worker_life import WorkerLife
+    from hpo_steer.errors import ConfigError
+
+    try:
+        return WorkerLife(**keys)
+    except ValidationError as exc:
+        message = exc.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError("--max-time", message) from None
+
+
 def main() -> None:
     """Runs the program; exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     from hpo_steer import faults
@@ -187,7 +201,7 @@ def _from_config(
             raise ConfigError("", f"--{name} does not go with --config, which says it; use --set")
     evaluation = goals.evaluation
     changes: dict[str, Any] = {name: given[name] for name in ("python",) if given[name] is not None}
-    changes["worker"] = evaluation.worker.model_copy(update=given["worker"])
+    changes["worker"] = _bounded(evaluation.worker.model_dump() | given["worker"])
     broker = goals.broker
     local = os.environ.get(LOCAL)
     if broker.local and not local:
@@ -225,7 +239,6 @@ def _from_options(
     from evaluation.launch import Assignment, default_work_dir
     from hpo_steer.config.schema import NAME, Broker, Evaluation
     from hpo_steer.config.secrets import broker_settings, cautions
-    from hpo_steer.config.worker_life import WorkerLife
     from hpo_steer.errors import ConfigError
 
     if given["broker"] is None or given["experiment"] is None:
@@ -249,7 +262,7 @@ def _from_options(
     spec |= {name: given[name] for name in RESOURCES if given[name] is not None}
     if isinstance(spec.get("command"), str):
         spec["command"] = shlex.split(spec["command"])
-    spec["worker"] = WorkerLife(**given["worker"])
+    spec["worker"] = _bounded(given["worker"])
     try:
         evaluation = Evaluation(**(spec | {"function": "shipped:shipped"} if given["ship"] else spec))
         if given["ship"]:  # what comes with the code is checked when it is there

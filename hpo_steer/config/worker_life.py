@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from hpo_steer.config.section import Count, Positive, Section
 
 
@@ -25,6 +27,12 @@ class WorkerLife(Section):
     quarantine_after: Count = 5
     quarantine_s: Positive = 60.0
     grace_s: Positive = 25.0
+
+    @model_validator(mode="after")
+    def _in_time(self) -> WorkerLife:
+        if self.max_time_s is not None and self.max_time_s <= self.grace_s:
+            raise ValueError(f"max_time_s ({self.max_time_s:g}) must be more than grace_s ({self.grace_s:g})")
+        return self
 
 
 class Reuse(Section):

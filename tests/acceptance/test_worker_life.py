@@ -181,6 +181,7 @@ def test_odd_reports_are_one_sentence_and_cost_nothing(
     [
         (["--idle-exit", "0"], "--idle-exit: is a number of seconds above 0, got 0"),
         (["--max-time", "-5"], "--max-time: is a number of seconds above 0, got -5"),
+        (["--max-time", "20"], "--max-time: max_time_s (20) must be more than grace_s (25)"),
         (["--max-points", "0"], "Invalid value for '--max-points'"),
     ],
 )
@@ -194,6 +195,7 @@ def test_options_that_make_no_sense(made: Project, arguments: list[str], sentenc
     [
         ({"worker": {"max_point": 3}}, "max_points"),
         ({"worker": {"quarantine_after": 0}}, "evaluation.worker.quarantine_after"),
+        ({"worker": {"max_time_s": 25}}, "max_time_s (25) must be more than grace_s (25)"),
         ({"reuse": {"points": 0}}, "evaluation.reuse.points"),
         ({"reuse": "often"}, "evaluation.reuse"),
         ({"log_mib": 0}, "evaluation.log_mib"),
