@@ -15,6 +15,7 @@ from evaluation.life import Life
 from evaluation.outbox import Outbox, SentResult, key_of
 from evaluation.signals import ENOUGH, Signals
 from evaluation.slot import SlotAttempt
+from evaluation.standing import Standing
 from evaluation.tally import Snapshot
 from evaluation.trainings import Trainings
 from hpo_steer.messages import BundleGone, BundlePart, Cancel, Pardon, Stop, Work
@@ -89,17 +90,17 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._allotment = allotment
         self._life = Life(settings.terms, time.monotonic())
-        self._meter = HealthMeter(settings.points)
         memory = allotment.memory if allotment is not None else None
         self._trainings = Trainings(runner, self._outbox, settings, self._selector, say, self._life, memory)
+        self._standing = Standing(
+            self._life, self._signals, self._trainings, HealthMeter(settings.points), settings.slots
+        )
         self._pace = self._trainings.pace
         self._backlog = Backlog()
         self._to_settle: list[Delivery[Work]] = []
         self._credit = _UNKNOWN
         self._connected = True
         self._released: str | None = None
-        self._closing: str | None = None
-        self._state = "ok"
         self._beat_at = self._tick_at = 0.0
         self._adopt_at = time.monotonic() + ADOPT_S
 
@@ -151,11 +152,11 @@ class Worker:
         told = False
         while not self._must_end():
             now = time.monotonic()
-            if self._closed(now):
+            if self._standing.closed(now):
                 if not told:
                     told = True
                     self._start_draining()
-                if not self._trainings and not self._waits(now):
+                if not self._trainings and not self._standing.stays(now):
                     return
                 if self._trainings and (over := self._life.over(now)):
                     self._say(f"{over}: {len(self._trainings)} running, which others will evaluate anew")
@@ -165,20 +166,10 @@ class Worker:
             self._set_credit()
             self._step()
 
-    def _closed(self, now: float) -> bool:
-        """Whether no more points are taken."""
-        told = "it was told to end" if self._signals.number else None
-        self._closing = told or self._life.closing(now, len(self._trainings))
-        return self._closing is not None
-
-    def _waits(self, now: float) -> bool:
-        """Whether a worker that takes no more points stays nevertheless."""
-        return not self._signals.number and self._life.stays(now, len(self._trainings))
-
     def _step(self) -> None:
         ticks = self._trainings or self._show or self._lacks_code
         until = min(self._beat_at, self._tick_at) if ticks else self._beat_at
-        if self._closing is None:
+        if self._standing.closing is None:
             until = min(until, self._life.wake)
         for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
             if isinstance(key.data, SlotAttempt):
@@ -202,7 +193,7 @@ class Worker:
         running = len(self._trainings)
         if not self._signals.number:
             still = f", {running} still running" if running else ""
-            self._say(f"no more points are taken: {self._closing}{still}")
+            self._say(f"no more points are taken: {self._standing.closing}{still}")
         elif running:
             self._say(f"draining: {running} running; again to stop at once, they will be evaluated anew")
 
@@ -218,8 +209,7 @@ class Worker:
         held = list(self._deliveries())
         if held and self._connected:
             self._transport.release(held)
-        drained = "drained" if self._signals.number else self._closing or "drained"
-        self._outbox.bye(drained if orderly else "stopped")
+        self._outbox.bye(self._standing.goodbye if orderly else "stopped")
         return orderly
 
     def _await_confirms(self) -> None:
@@ -272,7 +262,7 @@ class Worker:
                 self._to_settle.append(delivery)
             else:
                 sent.delivery = delivery
-        elif self._closed(time.monotonic()):
+        elif self._standing.closed(time.monotonic()):
             self._transport.release([delivery])
         elif self._supply is not None and not self._supply.admits(work):
             self._without_code(self._supply, delivery)
@@ -336,7 +326,7 @@ class Worker:
 
     def _fill(self) -> None:
         """Gives waiting points to free slots."""
-        while self._backlog and self._trainings.free and not self._closed(time.monotonic()):
+        while self._backlog and self._trainings.free and not self._standing.closed(time.monotonic()):
             delivery = self._backlog.next()
             twin = self._trainings.get(key_of(delivery.message))
             if twin is not None:  # the same message twice in one batch
@@ -363,7 +353,7 @@ class Worker:
             self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self.settings.heartbeat_s))
         if self._show is not None:
             self._show(self.snapshot(now))
-        if self._standing(now)[0] != self._state:
+        if self._standing.news(now):
             self._beat_at = now
 
     def _beat(self, now: float) -> None:
@@ -372,30 +362,14 @@ class Worker:
         running: dict[str, list[tuple[int, int]]] = {}
         for run, point, attempt in self._trainings.training():
             running.setdefault(run, []).append((point, attempt))
-        self._state, reason = self._standing(now)
-        health = self._meter.health(self._state, reason, now)
         gpus = self._allotment.gpu_use if self._allotment is not None else ()
-        self._outbox.heartbeats(running, gpus, health)
+        self._outbox.heartbeats(running, gpus, self._standing.health(now))
         if now >= self._adopt_at:
             self._adopt_at = now + ADOPT_S
             self._outbox.adopt()  # a neighbour may have died
         if self.settings.parent not in (None, os.getppid()) and not self._signals.number:
             self._say("steering, which has started this worker, is gone")
             self._signals.count()
-
-    def _standing(self, now: float) -> tuple[str, str]:
-        """The worker's state, as its heartbeats say it, and why it is not ``ok`` everywhere."""
-        if self._closing is not None:
-            return "waiting" if self._waits(now) else "draining", self._closing
-        quarantine = self._trainings.quarantine
-        shut = quarantine.shut(range(self.settings.slots), now)
-        return "quarantined" if shut else "ok", quarantine.reason(now)
-
-    def _note(self, now: float) -> str:
-        _, reason = self._standing(now)
-        if self._signals.number or not reason:
-            return ""
-        return f"takes no more points: {reason}" if self._closing else f"in quarantine: {reason}"
 
     def _hello(self) -> None:
         self._outbox.hello([(point, attempt) for _, point, attempt in self._trainings.training()])
@@ -415,7 +389,7 @@ class Worker:
             trouble=status.trouble,
             draining=self._signals.number > 0,
             code=self._supply.status if self._supply is not None else None,
-            note=self._note(now),
+            note=self._standing.note(now),
         )
 
     # --- work in hand ---
@@ -423,7 +397,7 @@ class Worker:
     def _set_credit(self) -> None:
         """Says how many unsettled deliveries may be here; a slot that is busy attracts no more."""
         free = self._trainings.free
-        if self._closing is not None or self._lacks_code:
+        if self._standing.closing is not None or self._lacks_code:
             wanted = 0
         elif self._pace.short and not self._trainings.quarantine.active:
             wanted = self.settings.slots + self._pace.ahead
