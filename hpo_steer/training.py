@@ -19,7 +19,7 @@ import math
 import operator
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 from hpo_steer.errors import Preempted, Stopped
 
@@ -63,7 +63,7 @@ def report(step: int, **metrics: Any) -> None:
 
     Args:
         step: epoch, boosting round or the like; counts up.
-        metrics: numbers, or what `float` makes one of. Those that are not finite are left out.
+        metrics: numbers, or what `float` makes one of. Those that are not finite are left out, and steering says so.
 
     Raises:
         Preempted: the worker has to leave; save, and let it pass or return. A later attempt carries on.
@@ -135,13 +135,19 @@ def stopped_in(folder: str) -> bool:
 
 def _line(step: int, metrics: Dict[str, Any]) -> bytes:
     numbers: Dict[str, float] = {}
+    left_out: List[str] = []
     for name, value in metrics.items():
         if isinstance(value, (str, bytes)):
             raise TypeError(f"report() got {name}={value!r}, which is no number")
         number = float(value)
         if math.isfinite(number):
             numbers[name] = number
-    return json.dumps({"step": operator.index(step), "metrics": numbers}).encode() + b"\n"
+        else:
+            left_out.append(name)
+    line: Dict[str, Any] = {"step": operator.index(step), "metrics": numbers}
+    if left_out:
+        line["left_out"] = left_out
+    return json.dumps(line).encode() + b"\n"
 
 
 def _append(folder: str, line: bytes) -> None:

@@ -227,7 +227,9 @@ class Session:
             loop.step(_TICK_S)
             self.waiting = self._watchdog.look(self.transport.status())
             loop.note(self._watchdog.cause, self.waiting)
-            self._workers.tend(lambda ended: loop.forsake_process(ended.host, ended.pid, ended.how))
+            self._workers.tend(
+                lambda ended: loop.forsake_process(ended.host, ended.pid, ended.how, orderly=ended.orderly)
+            )
             tick()
             self._heed_requests()
             if self.interruptions:

@@ -212,3 +212,4 @@ class ReportLine(Shape):
 
     step: int
     metrics: Numbers
+    left_out: list[str] = []

@@ -29,12 +29,15 @@ class Condition:
         waiting: why nothing moves, as a sentence; None while points go on.
         workers: how many are there.
         slots: how many points they can evaluate at once.
+        fleet: what is known of each of them (of 200 at most): ``worker``, ``host``, ``slots``, ``done``, and how it
+            is, as in `hpo_steer.messages.Health`.
     """
 
     at: float
     waiting: str | None = None
     workers: int = 0
     slots: int = 0
+    fleet: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,8 @@ class StoreContract:
             again.close()
 
     def test_the_condition_is_written_and_read(self, store: Store, reader: Store) -> None:
-        condition = Condition(1.5, "waiting: for “better” days", 2, 8)
+        fleet = ({"worker": "gpu-1-abc", "state": "quarantined", "cpu": 0.5},)
+        condition = Condition(1.5, "waiting: for “better” days", 2, 8, fleet)
         with store.transaction() as transaction:
             transaction.set_run(condition=condition)
         assert reader.run() == replace(RUN, condition=condition)

@@ -202,5 +202,9 @@ def to_run(row: Any) -> RunRecord:
         row.elapsed_s,
         row.ended,
         row.ended_at,
-        None if row.condition is None else Condition(**_decode(row.condition)),
+        None if row.condition is None else _condition(_decode(row.condition)),
     )
+
+
+def _condition(data: dict[str, Any]) -> Condition:
+    return Condition(**{**data, "fleet": tuple(data.get("fleet", ()))})

@@ -41,7 +41,7 @@ def test_report_writes_a_line(attempt: Path) -> None:
     hpo_steer.report(2, loss=0.25)
     lines = (attempt / "reports.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"step": 1, "metrics": {"loss": 0.5}},
+        {"step": 1, "metrics": {"loss": 0.5}, "left_out": ["gap"]},
         {"step": 2, "metrics": {"loss": 0.25}},
     ]
 
