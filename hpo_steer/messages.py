@@ -191,6 +191,7 @@ class Work(Message):
         timeout_s: when the attempt counts as failed; None: never.
         bundle: the SHA-256 of the code bundle that steering ships; None: it ships none.
         bundle_url: where the bundle lies, besides at steering.
+        parent: the point of the experiment whose last checkpoint this one begins with; None: it begins anew.
     """
 
     type: Literal["work"] = "work"
@@ -202,6 +203,7 @@ class Work(Message):
     timeout_s: Annotated[float, Field(gt=0, le=MAX_DURATION_S)] | None = None
     bundle: Sha256 | None = None
     bundle_url: Url | None = None
+    parent: Id | None = None
 
 
 class Stop(Message):

@@ -231,6 +231,7 @@ def point_json(point: PointRecord, outcomes: Sequence[OutcomeConstraint]) -> dic
         "ended_at": timestamp(point.ended_at),
         "duration_s": point.duration_s,
         "duplicate_of": point.duplicate_of,
+        "parent": point.parent,
     }
 
 
