@@ -182,10 +182,12 @@ def rungs(
     Raises:
         ConfigError: the ends are no values of the parameter, or there would be one rung only.
     """
-    ends = {"min": parameter.low if low is None else low, "max": parameter.high if high is None else high}
-    for name, end in ends.items():
-        number(name, end, parameter.low, parameter.high)
-    least, most = float(ends["min"]), float(_legal(parameter, ends["max"]))
+    least = number("min", parameter.low if low is None else low, parameter.low, parameter.high)
+    most = number("max", parameter.decode(1.0) if high is None else high, parameter.low, parameter.high)
+    try:
+        parameter.check(most)
+    except OutsideSpace as exc:
+        raise ConfigError("algorithm.max", f"is no value of the budget: {exc}") from None
     count = math.floor(math.log(most / least * _SLACK, eta)) + 1 if most > least else 1
     shares = (most / eta**i for i in range(count - 1, -1, -1))
     found = sorted({_legal(parameter, share) for share in shares})
@@ -204,7 +206,4 @@ def _legal(parameter: Int | Float, value: float) -> float:
         value = parameter.low + parameter.step * steps
         while value > parameter.high * _SLACK:
             value -= parameter.step
-    try:
-        return parameter.check(round(value) if isinstance(parameter, Int) else value)
-    except OutsideSpace as exc:
-        raise ConfigError("algorithm.max", str(exc)) from None
+    return parameter.check(round(value) if isinstance(parameter, Int) else value)

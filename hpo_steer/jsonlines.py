@@ -97,22 +97,16 @@ def _check_point(point: object) -> None:
             raise MalformedMessage('points: one is no {"id": number, "params": object}')
 
 
-def read_parent(point: Mapping[str, Any]) -> int | None:
-    """The point that a proposed one continues.
+def read_parent(parent: object) -> int | None:
+    """The ``parent`` of a proposed point: which it continues.
 
     Raises:
-        MalformedMessage: what it names is no number of a point.
+        MalformedMessage: it is no number of a point.
     """
-    parent = point.get("parent")
-    if parent is not None and (type(parent) is not int or not 0 <= parent <= MAX_ID):
-        raise MalformedMessage(
-            f"points: a parent is the id of an earlier point or null, got {_shown(parent)}"
-        )
-    return parent
-
-
-def _shown(value: Any) -> str:
-    return tidy(json.dumps(value))[:40]
+    if parent is None or (isinstance(parent, int) and not isinstance(parent, bool) and 0 <= parent <= MAX_ID):
+        return parent
+    shown = tidy(json.dumps(parent))[:40]
+    raise MalformedMessage(f"points: a parent is the id of an earlier point or null, got {shown}")
 
 
 def point_to_json(point: Point) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hpo_steer import faults
 from hpo_steer.algorithm import Failure
 from hpo_steer.messages import Cancel
 from steering.book import Book, Ended, LivePoint, observation, steps
+from steering.budget import budget_of
 from steering.curves import pruned_curves
 from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
 from steering.search import ModelSearch
@@ -98,7 +99,12 @@ class Searches:
                 model,
                 opening.space,
                 host,
-                ModelSearch(experiment.steering, experiment.goals, experiment.outcomes),
+                ModelSearch(
+                    experiment.steering,
+                    experiment.goals,
+                    experiment.outcomes,
+                    budget_of(opening.spec, opening.space),
+                ),
             )
             for model, opening, host in openings
         }
@@ -188,16 +194,16 @@ class Searches:
         for iteration in iterations:
             if iteration.origin == "known":
                 for record in ended.between(0, iteration.size):
-                    search.know(record.values)
+                    search.know(record.values, record.params)
                 continue
             for record in ended.between(search.told, iteration.told):
-                search.end_point(record.iteration, record.values)
+                search.end_point(record.iteration, record.values, record.params)
             search.told = iteration.told
             search.begin_iteration(iteration.size)
             tuned.last_ask_s = iteration.ask_s
         if tuned.ended is not None:  # but a failed point of it may get a fresh start
             for record in ended.between(search.told):
-                search.end_point(record.iteration, record.values)
+                search.end_point(record.iteration, record.values, record.params)
                 search.told = record.told or search.told
             return
         if iterations:
@@ -480,7 +486,7 @@ class Searches:
             self._ledger.commit()  # its reports are read from the store, as they are when the history is repeated
             curve = pruned_curves(self._ledger.store, [record]).get(record.id)
         tuned.host.tell(tuned.model.name, [observation(record, curve)])
-        if tuned.search.end_point(record.iteration, record.values) and record.values:
+        if tuned.search.end_point(record.iteration, record.values, record.params) and record.values:
             self._notify("best", f"point {record.id}")
 
     def retry(self, points: Sequence[int]) -> int | None:
