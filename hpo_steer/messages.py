@@ -191,7 +191,7 @@ class Work(Message):
         timeout_s: when the attempt counts as failed; None: never.
         bundle: the SHA-256 of the code bundle that steering ships; None: it ships none.
         bundle_url: where the bundle lies, besides at steering.
-        parent: the point of the experiment whose last checkpoint this one begins with; None: it begins anew.
+        parent: the point whose last checkpoint this one begins with; None: none.
     """
 
     type: Literal["work"] = "work"
