@@ -146,7 +146,7 @@ def test_many_points_stay_in_one_population() -> None:
     for _ in range(300):
         pending += (points := pbt.ask(5))
         history.append(Asked(5, points))
-        rng.shuffle(pending)  # type: ignore[arg-type]
+        rng.shuffle(pending)
         ended, pending = pending[:5], pending[5:]
         results = told(ended, rng.random(5).tolist())
         pbt.tell(results)

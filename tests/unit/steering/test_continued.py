@@ -26,6 +26,7 @@ from tests.unit.steering.simulation import Bench, experiment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from hpo_steer.algorithm import Step
     from hpo_steer.space import Params
     from steering.loop import SteeringLoop
 
@@ -272,7 +273,7 @@ def test_a_service_names_parents_and_hears_of_them(tmp_path: Path) -> None:
     with pytest.raises(AlgorithmError, match="with the parent 9, which does not exist"):
         search.ask(1)
     again = guest()
-    history = [Asked(2, first), Told([Observation(i, {"loss": 1.0}) for i in range(2)])]
+    history: list[Step] = [Asked(2, first), Told([Observation(i, {"loss": 1.0}) for i in range(2)])]
     again.restore(history)
     assert again.ask(1) == [Point(2, {"x": 0.25}, 1)]
     again = guest()
