@@ -48,12 +48,13 @@ def test_early_stopping_spends_fewer_epochs_than_the_full_search() -> None:
         "--slots",
         "2",
         "--methods",
-        "full,asha",
+        "full,asha,successive_halving",
     )
-    full, asha = found["methods"]
+    full, asha, halving = found["methods"]
     assert (full["epochs_share"], full["pruned"]) == (1.0, 0)
     assert asha["epochs_share"] < 1.0
     assert asha["pruned"] > 0
+    assert (halving["pruned"], halving["epochs_share"] < 1.0) == (0, True)
 
 
 def test_a_run_of_no_op_points_evaluates_each_once() -> None:
