@@ -3,7 +3,7 @@
     python -m benchmarks.population --json
     python -m benchmarks.population --population 6 --legs 3 --epochs 2 --seeds 1
 
-Multilayer perceptrons of scikit-learn are trained on its digits, as in `benchmarks.early_stopping`. `pbt` trains a group
+Multilayer perceptrons of scikit-learn are trained on its digits as in `benchmarks.early_stopping`. `pbt` trains a group
 in legs, each of which continues the weights and the optimiser of its parent; ``random`` trains as many points from
 beginning to end. Both ask for a point whenever one of 4 slots is free, on a simulated clock where epochs take
 log-normal times (sigma 0.3 between legs), and spend the same number of epochs. What a network is made of (`units`,
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.early_stopping import SPACE, digits
 from benchmarks.measuring import median, show, versions
-from hpo_steer import Observation, create_algorithm
+from hpo_steer import Observation, Point, create_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +67,7 @@ def search(name: str, options: Mapping[str, Any], seed: int, points: int, epochs
     now, asked, continued = 0.0, 0, 0
     while len(losses) < points:
         for point in algorithm.ask(min(_SLOTS - len(running), points - asked)):
+            assert isinstance(point, Point)
             asked += 1
             continued += point.parent is not None
             model = (

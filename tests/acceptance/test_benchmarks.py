@@ -57,6 +57,12 @@ def test_early_stopping_spends_fewer_epochs_than_the_full_search() -> None:
     assert (halving["pruned"], halving["epochs_share"] < 1.0) == (0, True)
 
 
+def test_population_based_training_spends_as_many_epochs_as_random_search() -> None:
+    found = answer("population", "--population", "3", "--legs", "2", "--epochs", "1", "--seeds", "1")
+    assert (found["epochs"], found["continued"], found["runs"]) == (6, 3, 1)
+    assert len(found["losses"]["pbt"]) == len(found["losses"]["random"]) == 1
+
+
 def test_a_run_of_no_op_points_evaluates_each_once() -> None:
     assert len(ends_of_a_run(400)) == 400
 
