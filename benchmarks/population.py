@@ -7,7 +7,7 @@ Multilayer perceptrons of scikit-learn are trained on its digits as in `benchmar
 in legs, each of which continues the weights and the optimiser of its parent; ``random`` trains as many points from
 beginning to end. Both ask for a point whenever one of 4 slots is free, on a simulated clock where epochs take
 log-normal times (sigma 0.3 between legs), and spend the same number of epochs. What a network is made of (`units`,
-`activation`) stays along a training.
+`activation`) stays along a training. Both are looked at after every leg, and the best loss ever counts.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ def train(model: Any, params: Mapping[str, Any], epochs: int) -> float:
     return float(log_loss(y_valid, chances, labels=np.arange(10)))
 
 
-def search(name: str, options: Mapping[str, Any], seed: int, points: int, epochs: int) -> tuple[float, int]:
-    """Evaluates so many points of so many epochs each.
+def search(
+    name: str, options: Mapping[str, Any], seed: int, points: int, legs: int, epochs: int
+) -> tuple[float, int]:
+    """Evaluates so many points of so many legs each; the loss of a point is the best at the end of a leg.
 
     Returns:
         The best validation loss, and how many points continued another.
@@ -73,7 +75,7 @@ def search(name: str, options: Mapping[str, Any], seed: int, points: int, epochs
             model = (
                 network(point.params, seed) if point.parent is None else copy.deepcopy(models[point.parent])
             )
-            loss = train(model, point.params, epochs)
+            loss = min(train(model, point.params, epochs) for _ in range(legs))
             models[point.id] = model
             heapq.heappush(running, (now + float(rng.lognormal(0.0, 0.3)), point.id, loss))
         now, ended, loss = heapq.heappop(running)
@@ -98,9 +100,9 @@ def main() -> None:
     continued = 0
     for seed in range(options.seeds):
         pbt = {"population": options.population, "keep": _KEPT}
-        best, continued = search("pbt", pbt, seed, legs, options.epochs)
+        best, continued = search("pbt", pbt, seed, legs, 1, options.epochs)
         found["pbt"].append(best)
-        best, _ = search("random", {}, seed, options.population, options.epochs * options.legs)
+        best, _ = search("random", {}, seed, options.population, options.legs, options.epochs)
         found["random"].append(best)
     wins = sum(a < b for a, b in zip(found["pbt"], found["random"], strict=True))
     result = {
