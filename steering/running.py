@@ -88,7 +88,8 @@ def run_experiment(
 
 def _warn(experiment: Any, progress: Progress) -> None:
     rules = experiment.steering
-    slots = experiment.evaluation.workers * experiment.evaluation.slots
+    own = experiment.evaluation
+    slots = own.workers * (own.slots if isinstance(own.slots, int) else 1 + bool(own.wants))
     if rules.trigger.fraction == 1.0 and rules.points_per_iteration > 1 and slots != 1:
         progress.notify(
             "warning",
@@ -109,7 +110,7 @@ def _confirm_fresh(folder: Path, *, in_database: bool) -> None:
 
 
 class _Signals:
-    """The first Ctrl-C drains, the second stops at once; SIGTERM stops at once.
+    """The first Ctrl-C drains, the second stops at once; so does SIGTERM, once workers of this machine have saved.
 
     Attributes:
         session: what to interrupt, once it is open.
@@ -132,7 +133,8 @@ class _Signals:
         if self.session is None:
             raise KeyboardInterrupt
         if number_ == signal.SIGTERM:
-            self.session.interruptions = 2
+            self.session.interruptions = max(self.session.interruptions, 2)
+            self.session.preempted = True
         else:
             self.session.interruptions += 1
 

@@ -21,6 +21,7 @@ from containers.enclosure import check_container
 from hpo_steer.config.secrets import broker_settings, inherited, store_password
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import ConfigError
+from hpo_steer.machine import slots_of_workers
 from hpo_steer.registry import entry, is_outside
 from hpo_steer.transport import steering_end
 from steering.changes import check_resumable, recorded
@@ -92,10 +93,11 @@ class Session:
         self.config, self.folder, self.loop = config, folder, loop
         self._store, self.transport, self._workers = store, transport, workers
         start = None if config.experiment.evaluation.workers else f"hpo-evaluate --config {config.path}"
-        self._watchdog = Watchdog(loop, loop.clock, start)
+        self._watchdog = Watchdog(loop, loop.clock, start, workers.last_words)
         self.waiting: str | None = None
         self.resumed, self.again = resumed, 0
         self.interruptions = 0
+        self.preempted = False
         self.began = time.monotonic()
 
     @property
@@ -135,7 +137,7 @@ class Session:
             UserError: whatever the user has to mend; nothing was started.
         """
         experiment = config.experiment
-        _check(config, notify)
+        slots = _check(config, notify)
         folder = RunFolder(run_path(experiment))
         hosts = _Hosts(config, folder)
         cleanup: list[Callable[[], None]] = [hosts.close]
@@ -185,7 +187,7 @@ class Session:
                 shipment.close()
             cleanup.insert(0, loop.close)
             workers = LocalWorkers(
-                experiment.evaluation.workers,
+                slots,
                 config.path,
                 overrides,
                 {
@@ -237,11 +239,26 @@ class Session:
                     quiet_since = time.monotonic()
                 elif time.monotonic() - quiet_since > _QUIET_S:
                     break
+        if self.preempted and not loop.over:
+            self._have_saved()
         reasons = {name: tuned.ended for name, tuned in loop.models.items() if tuned.ended is not None}
         interrupted = not loop.over
         text = "; ".join(sorted(set(reasons.values())))
         loop.finish(None if interrupted else text)
         return Outcome(interrupted, reasons, found=loop.counts.done > 0)
+
+    def _have_saved(self) -> None:
+        """Lets the workers of this machine save and release what they train."""
+        self.loop.hold()
+        self._workers.dismiss()
+        deadline = time.monotonic() + self.experiment.evaluation.worker.grace_s
+        while (
+            self._workers.alive
+            and self.loop.book.running()
+            and time.monotonic() < deadline
+            and self.interruptions < 3
+        ):
+            self.loop.step(_TICK_S)
 
     def _heed_requests(self) -> None:
         """Does what ``hpo-steer retry`` has asked for; while an algorithm is choosing points it waits."""
@@ -270,8 +287,11 @@ def run_path(experiment: Experiment) -> Path:
     return Path(experiment.store.folder) / experiment.name
 
 
-def _check(config: LoadedConfig, notify: Notify) -> None:
+def _check(config: LoadedConfig, notify: Notify) -> list[int]:
     """Checks the spaces, and what the user's training needs where this machine will run it.
+
+    Returns:
+        The slots of each worker that is to be started here.
 
     Raises:
         ConfigError: names the file, line and key.
@@ -291,6 +311,7 @@ def _check(config: LoadedConfig, notify: Notify) -> None:
                     rules.container, config.folder, lambda text: notify("container", text)
                 )
                 notify("container", f"points are evaluated in {where}")
+        return slots_of_workers(rules)
     except ConfigError as exc:
         raise exc.at(config.source.where(exc.key)) from None
 

@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks.noop import ends_of_a_run
 from benchmarks.search.problems import problem
 from benchmarks.search.race import Task, run
+
+if TYPE_CHECKING:
+    from tests.servers.rabbitmq import RabbitNode
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +64,14 @@ def test_population_based_training_spends_as_many_epochs_as_random_search() -> N
     found = answer("population", "--population", "3", "--legs", "2", "--epochs", "1", "--seeds", "1")
     assert (found["epochs"], found["continued"], found["runs"]) == (6, 3, 1)
     assert len(found["losses"]["pbt"]) == len(found["losses"]["random"]) == 1
+
+
+@pytest.mark.rabbitmq
+def test_preempting_every_worker_trains_no_step_twice(rabbitmq: RabbitNode) -> None:
+    sizes = ("--workers", "2", "--steps", "120", "--step-s", "0.02", "--interval-s", "1", "--phase", "0.3")
+    found = answer("preemption", *sizes, "--how", "term")["term"]
+    assert (found["preempted"], found["done"], found["attempts"]) == (2, 2, [2, 2])
+    assert found["steps_twice"] == [0, 0], "they save at SIGTERM, so that nothing is left to chance"
 
 
 def test_a_run_of_no_op_points_evaluates_each_once() -> None:
