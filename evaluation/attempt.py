@@ -103,7 +103,8 @@ class AttemptFolder:
 
 def point_of(work: Work) -> dict[str, Any]:
     """What `hpo_steer.point` returns in a training."""
-    return {"id": work.point, "attempt": work.attempt, "model": work.model, "iteration": work.iteration}
+    told = {"id": work.point, "attempt": work.attempt, "model": work.model, "iteration": work.iteration}
+    return told if work.parent is None else told | {"parent": work.parent}
 
 
 def log_tail(path: Path, start: int = 0) -> str:

@@ -42,12 +42,15 @@ class RunningPoint(NamedTuple):
         attempt: which try of a worker at it, from 1.
         model: which model it belongs to.
         iteration: the iteration that proposed it, from 1; 0 outside any attempt.
+        parent: the point it continues, whose last checkpoint lay in `checkpoint_dir` when its first attempt began, if
+            it could be had; None if it begins anew.
     """
 
     id: int
     attempt: int
     model: str
     iteration: int
+    parent: Optional[int] = None
 
 
 class _Memory:
@@ -125,7 +128,9 @@ def point() -> RunningPoint:
     if not text:
         return RunningPoint(-1, 1, "main", 0)
     given = json.loads(text)
-    return RunningPoint(given["id"], given["attempt"], given["model"], given["iteration"])
+    return RunningPoint(
+        given["id"], given["attempt"], given["model"], given["iteration"], given.get("parent")
+    )
 
 
 def stopped_in(folder: str) -> bool:

@@ -265,6 +265,7 @@ class SteeringLoop:
             timeout_s=self._rules.timeout_s,
             bundle=self.shipping.bundle if self.shipping is not None else None,
             bundle_url=self.shipping.url if self.shipping is not None else None,
+            parent=point.origin,
         )
 
     # ------------------------------------------------------------ what workers say

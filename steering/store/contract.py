@@ -274,7 +274,7 @@ class StoreContract:
         new = [
             point(1, params=ODD_PARAMS),
             point(2, params={}),
-            point(3),
+            point(3, parent=1),
             point(4, state="done", values={"loss": 1e-300}, told=1, duplicate_of=1, ended_at=7.0),
         ]
         with store.transaction() as transaction:

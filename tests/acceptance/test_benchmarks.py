@@ -51,12 +51,19 @@ def test_early_stopping_spends_fewer_epochs_than_the_full_search() -> None:
         "--slots",
         "2",
         "--methods",
-        "full,asha",
+        "full,asha,successive_halving",
     )
-    full, asha = found["methods"]
+    full, asha, halving = found["methods"]
     assert (full["epochs_share"], full["pruned"]) == (1.0, 0)
     assert asha["epochs_share"] < 1.0
     assert asha["pruned"] > 0
+    assert (halving["pruned"], halving["epochs_share"] < 1.0) == (0, True)
+
+
+def test_population_based_training_spends_as_many_epochs_as_random_search() -> None:
+    found = answer("population", "--population", "3", "--legs", "2", "--epochs", "1", "--seeds", "1")
+    assert (found["epochs"], found["continued"], found["runs"]) == (6, 3, 1)
+    assert len(found["losses"]["pbt"]) == len(found["losses"]["random"]) == 1
 
 
 @pytest.mark.rabbitmq

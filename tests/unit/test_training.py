@@ -31,7 +31,7 @@ def test_outside_an_attempt_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.delenv("HPO_STEER_POINT", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     hpo_steer.report(1, loss=0.5)
-    assert hpo_steer.point() == (-1, 1, "main", 0)
+    assert hpo_steer.point() == training.RunningPoint(-1, 1, "main", 0)
     assert hpo_steer.checkpoint_dir() == hpo_steer.checkpoint_dir()
     assert hpo_steer.checkpoint_dir().is_dir()
 
