@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from hpo_steer.config.container import Container, Files, imaged
+from hpo_steer.config.loggers import Loggers, listed
 from hpo_steer.config.pruning import Pruning
 from hpo_steer.config.section import Count, Positive, Section
 from hpo_steer.errors import ConfigError
@@ -350,6 +351,7 @@ class Experiment(Section):
         evaluation: what a worker runs.
         broker: how workers are reached.
         store: where results are kept.
+        loggers: other tools that show the run, such as TensorBoard; names, or ``{NAME: {option: …}}``.
     """
 
     name: str
@@ -366,6 +368,7 @@ class Experiment(Section):
     evaluation: Evaluation
     broker: Broker = Broker()
     store: Store = Store()
+    loggers: Loggers | None = None
 
     _name_checked = field_validator("name")(_check_name)
     _goals: tuple[Objective, ...] = PrivateAttr(default=())
@@ -382,6 +385,11 @@ class Experiment(Section):
         if isinstance(value, str):
             return {"url": value} if "://" in value else {"folder": value}
         return value
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _loggers(cls, value: Any) -> Any:
+        return listed(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
