@@ -68,7 +68,8 @@ class RunLogger(ABC):
     begun anew later, with a new logger, as it is when the run is resumed. So a logger has to find out what its tool
     has already, and must write nothing twice.
 
-    The calls are ``begin``, then ``point`` and ``better`` in the order of what happened, then ``end``.
+    The calls are ``begin``, then ``point`` and ``better`` in the order of what happened, then ``end``; last of all, and
+    also where one has raised, ``close``.
     """
 
     @property
@@ -101,6 +102,9 @@ class RunLogger(ABC):
         Args:
             ended: why the search has ended; None: it can be resumed.
         """
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing open
+        """Lets go of what it holds open; not called where the process was killed."""
 
 
 def ended(point: PointRecord) -> bool:

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ _REST = 4.0
 _LONGEST_PAUSE_S = 60.0
 _LAST_TRIES = 2
 _NICE = 5
+_TEXT_MOST = 200
 
 
 class Feed:
@@ -74,26 +76,28 @@ class Feed:
         """From the beginning of what is not written to the end of the session."""
         with open_view(str(self._folder)) as view:
             logger = make(self._tool, _card(view), self._options)
-            logger.begin()
-            written = Written(self._folder / "loggers" / f"{self._tool}.jsonl", logger.target)
-            journal = Journal(view.store, view.experiment, logger, written)
-            while True:
-                over = self._over.is_set()
-                began = time.monotonic()
-                journal.pass_on()
-                self._said = None
-                if over:
-                    break
-                self._over.wait(max(_PAUSE_S, _REST * (time.monotonic() - began)))
-            self._finish(view, logger)
+            with closing(logger):
+                logger.begin()
+                self._pass_on(view, logger)
+                record = view.store.run()
+                logger.end(record.ended if record is not None else None)
 
-    def _finish(self, view: RunView, logger: RunLogger) -> None:
-        record = view.store.run()
-        logger.end(record.ended if record is not None else None)
+    def _pass_on(self, view: RunView, logger: RunLogger) -> None:
+        written = Written(self._folder / "loggers" / f"{self._tool}.jsonl", logger.target)
+        journal = Journal(view.store, view.experiment, logger, written)
+        over = False
+        while not over:
+            over = self._over.is_set()
+            began = time.monotonic()
+            journal.pass_on()
+            self._said = None
+            if not over:
+                self._over.wait(max(_PAUSE_S, _REST * (time.monotonic() - began)))
 
     def _say(self, exc: Exception, *, gives_up: bool) -> None:
         """One sentence for the user, each only once while it lasts."""
         text = conceal(str(exc)).strip().partition("\n")[0] or type(exc).__name__
+        text = text if len(text) <= _TEXT_MOST else text[: _TEXT_MOST - 1] + "…"
         then = (
             "not everything was written; the same command makes up for it"
             if gives_up

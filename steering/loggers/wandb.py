@@ -31,6 +31,7 @@ class WandbLogger(RunLogger):
         self._project = options.get("project") or card.name
         self._curves: dict[int, dict[int, dict[str, float]]] = {}
         self._better: list[Better] = []
+        self._run: Any = None
 
     @property
     def target(self) -> str:
@@ -41,7 +42,7 @@ class WandbLogger(RunLogger):
         """There is nothing to open before the first point has ended."""
 
     def _open(self, name: str, kind: str, config: Mapping[str, Any], tags: Sequence[str] = ()) -> Any:
-        return wandb.init(
+        self._run = wandb.init(
             project=self._project,
             entity=self._entity,
             mode=self._mode,
@@ -57,6 +58,7 @@ class WandbLogger(RunLogger):
                 silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True
             ),
         )
+        return self._run
 
     def point(self, point: PointRecord, reports: Sequence[ReportRecord]) -> None:
         """Gathers a point's curve, and writes it down at its end."""
@@ -77,7 +79,7 @@ class WandbLogger(RunLogger):
         if point.failure is not None:
             result |= {"failure/kind": point.failure.kind, "failure/message": point.failure.message}
         run.summary.update({**result, "model": point.model, "iteration": point.iteration, "point": point.id})
-        run.finish(exit_code=int(point.state == "failed"))
+        self._finish(exit_code=int(point.state == "failed"))
         del self._curves[point.id]
 
     def better(self, better: Better) -> None:
@@ -96,4 +98,13 @@ class WandbLogger(RunLogger):
             run.summary.update(titles)
             run.summary.update({self._card.title(better.point.model, "best/point"): better.point.id})
         run.summary.update({"ended": ended or "can be resumed"})
-        run.finish()
+        self._finish()
+
+    def _finish(self, exit_code: int = 0) -> None:
+        run, self._run = self._run, None
+        run.finish(exit_code=exit_code)
+
+    def close(self) -> None:
+        """Ends a run that was left in the middle; it is carried on the next time."""
+        if self._run is not None:
+            self._finish(exit_code=1)
