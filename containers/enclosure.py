@@ -17,6 +17,7 @@ from containers.warden import MARK
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from containers.process import Seat
     from hpo_steer.config.container import Container
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -102,6 +103,7 @@ class Enclosure:
         workdir: Path,
         *,
         env: Mapping[str, str],
+        seat: Seat | None = None,
         mounts: Sequence[Mount] = (),
         interactive: bool = False,
     ) -> Entered:
@@ -111,6 +113,7 @@ class Enclosure:
             argv: program and arguments; empty: the image's entry point.
             workdir: the working folder, on this machine; it is seen inside, and the command starts in it.
             env: environment variables for the command alone.
+            seat: what it may use of what a worker has; its environment is in `env` already.
             mounts: what else is seen inside.
             interactive: whether its standard input is open.
 
@@ -119,6 +122,7 @@ class Enclosure:
         """
         inner = {**self._env, **env}
         place = self.inside(workdir, workdir)
+        bounds = seat if self.runtime.detached else None  # other runtimes hand on what their own process has
         launch = Launch(
             self.image,
             tuple(argv),
@@ -129,8 +133,9 @@ class Enclosure:
             network=self._container.network,
             user=self._container.user,
             gpus=self._container.gpus,
-            memory_mib=self._container.memory_mib,
+            memory_mib=self._container.memory_mib or (bounds.memory_mib if bounds else None),
             cores=self._container.cores,
+            core_set=bounds.cores if bounds else (),
             options=tuple(self._container.options),
             interactive=interactive,
             entrypoint=self._entrypoint,

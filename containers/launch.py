@@ -43,6 +43,7 @@ class Launch:
         gpus: whether the machine's GPUs are handed in.
         memory_mib: bound on its memory, in MiB.
         cores: bound on the cores it uses.
+        core_set: the numbers of the cores that it may run on; none: any.
         options: further arguments of the runtime, as they are.
         interactive: whether its standard input is open.
         entrypoint: whether the image's entry point gets `argv` as its arguments, where the runtime knows entry points.
@@ -59,6 +60,7 @@ class Launch:
     gpus: bool = False
     memory_mib: int | None = None
     cores: float | None = None
+    core_set: tuple[int, ...] = ()
     options: tuple[str, ...] = ()
     interactive: bool = False
     entrypoint: bool = False

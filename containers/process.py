@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from containers.enclosure import Enclosure
     from containers.launch import Mount
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0
 """How long a process may take to end after SIGTERM."""
+SLOT = "HPO_STEER_SLOT"
+"""Names the variable that tells a child in which of the worker's slots it runs, from 0."""
 _KILLED = 137
 _CONTAINER_CODES = {
     125: "could not be started: its container could not be made (the log says why)",
@@ -32,6 +34,25 @@ _REMOVAL = str(Path(__file__).with_name("removal.py"))
 
 
 @dataclass(frozen=True)
+class Seat:
+    """What the processes in one of a worker's slots may use.
+
+    Attributes:
+        env: environment variables, in a container too.
+        cores: the cores they run on; none: any.
+        memory_mib: a bound on their memory, in MiB; None: none.
+        gpus: UUIDs of the GPUs they see.
+        gpu_memory_mib: a bound on what they take of that GPU's memory, in MiB; None: none that we see to.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+    memory_mib: int | None = None
+    gpus: tuple[str, ...] = ()
+    gpu_memory_mib: int | None = None
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """What every child of a worker, or of an algorithm's process, gets.
 
@@ -40,12 +61,19 @@ class Surroundings:
         cwd: its working directory.
         warden: kills it if its parent is killed.
         enclosure: the container that it runs in; None: none.
+        seats: what each slot has; none: all have the same.
     """
 
     env: Mapping[str, str]
     cwd: Path
     warden: Warden
     enclosure: Enclosure | None = None
+    seats: Sequence[Seat] = ()
+
+    def seat(self, slot: int) -> Seat:
+        """What a slot has; its number is in the environment."""
+        seat = self.seats[slot] if self.seats else Seat()
+        return replace(seat, env={**seat.env, SLOT: str(slot)})
 
 
 class ProcessGroup:
@@ -54,6 +82,7 @@ class ProcessGroup:
     Args:
         argv: the program and its arguments.
         around: its surroundings.
+        seat: what it may use.
         env: further environment variables.
         log_fd: where its stderr goes, and its stdout unless `stdout_fd` is given.
         stdin_fd: where its stdin comes from; else it is empty.
@@ -72,6 +101,7 @@ class ProcessGroup:
         around: Surroundings,
         *,
         log_fd: int,
+        seat: Seat | None = None,
         env: Mapping[str, str] | None = None,
         stdin_fd: int | None = None,
         stdout_fd: int | None = None,
@@ -80,23 +110,26 @@ class ProcessGroup:
     ) -> None:
         self._warden = around.warden
         self._removal: Sequence[str] | None = None
+        seat = seat or Seat()
+        env = {**seat.env, **(env or {})}
         if around.enclosure is None:
-            inner = {**around.env, **(env or {})}
+            inner = {**around.env, **env}
         else:
             entered = around.enclosure.enter(
-                argv, around.cwd, env=env or {}, mounts=mounts, interactive=stdin_fd is not None
+                argv, around.cwd, env=env, seat=seat, mounts=mounts, interactive=stdin_fd is not None
             )
             argv, inner, self._removal = entered.argv, {**around.env, **entered.env}, entered.removal
-        self._process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL if stdin_fd is None else stdin_fd,
-            stdout=log_fd if stdout_fd is None else stdout_fd,
-            stderr=log_fd,
-            cwd=around.cwd,
-            env=inner,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
+        with _on_cores(seat.cores):
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL if stdin_fd is None else stdin_fd,
+                stdout=log_fd if stdout_fd is None else stdout_fd,
+                stderr=log_fd,
+                cwd=around.cwd,
+                env=inner,
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
         self._warden.began(self.pid, self._removal)
         self._fd = _open_pidfd(self.pid)
         self._kill_at: float | None = None
@@ -221,6 +254,21 @@ def died(code: int, when: str = "") -> str:
         name = f"signal {-code}"
     hint = " (perhaps the machine or its job ran out of memory)" if -code == signal.SIGKILL else ""
     return f"was killed by {name}{when}{hint}"
+
+
+@contextlib.contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """A child started meanwhile runs on these cores: it has those of the thread that starts it."""
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # a core was taken from us meanwhile; the others are as good
+        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _open_pidfd(pid: int) -> int | None:

@@ -9,25 +9,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from hpo_steer.machine.slots import RESOURCES
 
 if TYPE_CHECKING:
     from evaluation.launch import Assignment
+    from evaluation.settings import WorkerSettings
     from evaluation.tally import Snapshot
+    from hpo_steer.machine import Wants
 
 LOCAL, RUN, RUN_FOLDER = "HPO_STEER_LOCAL", "HPO_STEER_RUN", "HPO_STEER_RUN_FOLDER"
-PARENT = "HPO_STEER_PARENT"
+PARENT, SLOTS = "HPO_STEER_PARENT", "HPO_STEER_SLOTS"
 """The environment that steering gives to the workers it starts itself."""
+
+_SHOW = "show"
+"""Stands for ``--slots`` without a number."""
+
+
+class Command(TyperCommand):
+    """Takes ``--slots`` with a number or without one."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override] # typer has a click of its own
+        """Puts a mark where no number follows."""
+        spelt = []
+        for i, word in enumerate(args):
+            spelt.append(word)
+            if word == "--slots" and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                spelt.append(_SHOW)
+        return super().parse_args(ctx, spelt)
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
 @app.command(
+    cls=Command,
     epilog="Examples:\n\n"
     "`hpo-evaluate --config sweep.yaml --slots 4`\n\n"
+    "`hpo-evaluate --config sweep.yaml --gpus 0.25` four points on each GPU\n\n"
+    "`hpo-evaluate --slots` what this machine has\n\n"
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --function train.py:train`\n\n"
     "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train {lr} --out {output}'`\n\n"
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --ship`\n\n"
-    "Ctrl-C finishes what runs; again stops at once. Neither loses a result."
+    "Ctrl-C finishes what runs; again stops at once. Neither loses a result.",
 )
 def evaluate(
     config: Annotated[Path | None, typer.Option(help="The experiment's file (YAML, TOML or JSON).")] = None,
@@ -52,8 +77,18 @@ def evaluate(
         ),
     ] = False,
     slots: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="How many points to evaluate at once.")
+        str | None,
+        typer.Option(
+            metavar="[N|auto]",
+            help="How many points to evaluate at once; auto: as many as fit. Without a number: shows what this machine "
+            "has, and ends.",
+        ),
     ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs for each point, or the share of one, such as 0.25.")
+    ] = None,
+    cores: Annotated[int | None, typer.Option(help="Cores for each point.")] = None,
+    memory_mib: Annotated[int | None, typer.Option(help="Memory for each point, in MiB.")] = None,
     python: Annotated[str | None, typer.Option(help="The interpreter that runs the function.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config.")
@@ -70,7 +105,15 @@ def evaluate(
         "function": function,
         "command": command,
     }
-    given |= {"slots": slots, "python": python, "ship": ship}
+    given |= {"python": python, "ship": ship}
+    given |= {
+        "slots": None if slots == _SHOW else slots,
+        "gpus": gpus,
+        "cores": cores,
+        "memory_mib": memory_mib,
+    }
+    if slots == _SHOW:
+        raise typer.Exit(_show(config, given, settings or []))
     if config is not None:
         assignment = _from_config(config, given, settings or [], work_dir)
     else:
@@ -106,19 +149,20 @@ def _from_config(
     config: Path, given: dict[str, Any], overrides: list[str], work_dir: Path | None
 ) -> Assignment:
     from evaluation.launch import Assignment, default_work_dir
+    from evaluation.resources.allotment import Portion
     from hpo_steer.config import load_config
     from hpo_steer.config.secrets import broker_settings, cautions
     from hpo_steer.errors import ConfigError
 
     if given["broker"] is not None:
         overrides = [*overrides, f"broker.url={given['broker']}"]
-    loaded = load_config(config, overrides)
+    loaded = load_config(config, [*overrides, *_resources(given)])
     goals = loaded.experiment
     for name in ("experiment", "function", "command"):
         if given[name] is not None:
             raise ConfigError("", f"--{name} does not go with --config, which says it; use --set")
     evaluation = goals.evaluation
-    changes = {name: given[name] for name in ("slots", "python") if given[name] is not None}
+    changes = {name: given[name] for name in ("python",) if given[name] is not None}
     broker = goals.broker
     local = os.environ.get(LOCAL)
     if broker.local and not local:
@@ -140,6 +184,7 @@ def _from_config(
         run=os.environ.get(RUN),
         address=local,
         parent=int(os.environ[PARENT]) if PARENT in os.environ else None,
+        portion=Portion.parse(os.environ[SLOTS]) if SLOTS in os.environ else None,
         cautions=() if PARENT in os.environ else cautions(broker, None, loaded.folder),
         data={model.name: model.data for model in goals.models if model.data},
         ships=evaluation.ship is not None or given["ship"],
@@ -171,14 +216,14 @@ def _from_options(
             "without a config, say what to run: --function FILE.py:NAME or --command 'PROGRAM …', or --ship, if "
             "steering ships the code",
         )
-    spec = {
-        name: given[name] for name in ("function", "command", "slots", "python") if given[name] is not None
-    }
+    spec = {name: given[name] for name in ("function", "command", "python") if given[name] is not None}
+    spec |= {name: given[name] for name in RESOURCES if given[name] is not None}
     if isinstance(spec.get("command"), str):
         spec["command"] = shlex.split(spec["command"])
     try:
-        # what comes with the code is checked when it is there
-        evaluation = Evaluation.model_construct(**spec) if given["ship"] else Evaluation(**spec)
+        evaluation = Evaluation(**(spec | {"function": "shipped:shipped"} if given["ship"] else spec))
+        if given["ship"]:  # what comes with the code is checked when it is there
+            evaluation = evaluation.model_copy(update={"function": None})
         broker = Broker(url=given["broker"])
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
@@ -241,28 +286,51 @@ def _work(assignment: Assignment) -> int:
             )
         for text in assignment.cautions:
             display.say(f"warning: {text}")
-        display.say(_heading(assignment))
         worker, warden = make_worker(
             assignment,
             say=display.say,
             show=show,
             on_retry=wait,
         )
+        display.say(_heading(assignment, worker.settings))
         try:
             return 0 if worker.run() else 130
         finally:
             warden.close()
 
 
-def _heading(assignment: Assignment) -> str:
-    import socket
-
-    cores = os.cpu_count() or 1
-    slots = assignment.evaluation.slots
+def _heading(assignment: Assignment, settings: WorkerSettings) -> str:
     return (
-        f"{socket.gethostname()}: {cores} core{'s' * (cores != 1)} → {slots} slot{'s' * (slots != 1)} · "
-        f"{assignment.broker.url} · experiment {assignment.experiment} · {assignment.work_dir}"
+        f"{settings.machine.name if settings.machine else settings.host}: {settings.machine} → "
+        f"{_slots(settings.slots, assignment.evaluation.wants)} · {assignment.broker.url} · "
+        f"experiment {assignment.experiment} · {assignment.work_dir}"
     )
+
+
+def _slots(number: int, wants: Wants) -> str:
+    return f"{number} slot{'s' * (number != 1)}" + (f" of {wants}" if wants else "")
+
+
+def _resources(given: dict[str, Any]) -> list[str]:
+    """What the command line says about slots, as settings of a config."""
+    return [f"evaluation.{name}={given[name]}" for name in RESOURCES if given[name] is not None]
+
+
+def _show(config: Path | None, given: dict[str, Any], overrides: list[str]) -> int:
+    """Says what this machine has, and how many points fit."""
+    from hpo_steer.config import load_config
+    from hpo_steer.machine import Wants, look, slots_here
+
+    if config is not None:
+        evaluation = load_config(config, [*overrides, *_resources(given)]).experiment.evaluation
+        wants, slots = evaluation.wants, evaluation.slots
+    else:
+        wants, slots = Wants(given["gpus"], given["cores"], given["memory_mib"]), None
+    machine = look()
+    print(f"{machine.name}: {machine} → {_slots(slots_here(machine, wants, slots or 'auto'), wants)}")  # noqa: T201 - asked for
+    for gpu in machine.gpus:
+        print(f"  {gpu.uuid}  {gpu.name}  {gpu.memory_mib:,} MiB{'  slice' * gpu.slice}")  # noqa: T201 - likewise
+    return 0
 
 
 def _error(text: str, code: int) -> int:

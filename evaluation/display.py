@@ -22,7 +22,7 @@ class Display:
     """A worker's words to people.
 
     Args:
-        quiet: warnings only (steering has started this worker and shows what happens).
+        quiet: warnings, and what it waits for, only (steering has started this worker and shows what happens).
         out: where to; a terminal gets the live line.
     """
 
@@ -55,7 +55,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Shows a line that stays."""
-        if self._quiet and not line.startswith(("warning:", "error:")):
+        if self._quiet and not line.startswith(("warning:", "error:", "waiting:")):
             return
         line = harmless(line)
         if self._live is not None:

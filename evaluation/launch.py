@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hpo_steer
 from containers.enclosure import Enclosure
 from containers.launch import Mount
-from containers.process import Surroundings
+from containers.process import Seat, Surroundings
 from containers.warden import MARK, Warden
 from containers.work_folder import WorkFolder
 from evaluation.link import link_package
+from evaluation.outbox import told_of
+from evaluation.resources.allotment import Allotment, Portion
 from evaluation.runners.children import ChildRunner
 from evaluation.runners.command import CommandRunner
 from evaluation.runners.files import FilesRunner
@@ -29,9 +32,12 @@ from evaluation.worker import Worker
 from hpo_steer import faults
 from hpo_steer.config.payload import payload_file
 from hpo_steer.config.surroundings import boxed, interpreter
-from hpo_steer.errors import ConfigError
+from hpo_steer.errors import ConfigError, HpoSteerError
+from hpo_steer.limits import MAX_REASON
+from hpo_steer.machine import Unfit, look
+from hpo_steer.messages import Bye, Hello
 from hpo_steer.shipping import BundleCache
-from hpo_steer.transport import BrokerSettings, worker_end
+from hpo_steer.transport import ANY_RUN, BrokerSettings, worker_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +45,8 @@ if TYPE_CHECKING:
     from evaluation.runners.base import Runner
     from evaluation.tally import Snapshot
     from hpo_steer.config.schema import Evaluation
+    from hpo_steer.machine import Machine
+    from hpo_steer.transport.base import WorkerEnd
 
 _LINK_INSIDE = "/opt/hpo-steer"
 """The folder in a container that holds nothing but the package `hpo_steer`."""
@@ -63,7 +71,8 @@ class Assignment:
         cautions: what to warn of.
         data: the data files of each model that lists its own.
         ships: the code comes from steering.
-        ships_all: and with it what is to be run; of `evaluation` there are `slots` and `python` only.
+        ships_all: and with it what is to be run; `evaluation` has what the command line says, and no more.
+        portion: the part of this machine that steering leaves to this worker; None: it is alone here.
     """
 
     experiment: str
@@ -80,6 +89,7 @@ class Assignment:
     data: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ships: bool = False
     ships_all: bool = False
+    portion: Portion | None = None
 
 
 def default_work_dir(experiment: str) -> Path:
@@ -127,17 +137,7 @@ def make_worker(
         raise ConfigError("", f"cannot write to {work_dir}: {exc.strerror}. Another --work-dir?") from None
     host, worker = worker_id()
     warden = Warden(worker)
-    settings = WorkerSettings(
-        assignment.experiment,
-        assignment.run,
-        evaluation.slots,
-        evaluation.heartbeat_s,
-        points=work_dir.resolve() / "points",
-        logs=work_dir.resolve() / "logs",
-        host=host,
-        id=worker,
-        parent=assignment.parent,
-    )
+    machine = look()
     transport = worker_end(
         assignment.broker,
         assignment.experiment,
@@ -145,25 +145,86 @@ def make_worker(
         address=assignment.address,
         on_retry=on_retry,
     )
-    runner, supply = _runner_and_supply(assignment, warden, settings.logs, say)
+    try:
+        allotment = Allotment(
+            machine,
+            evaluation,
+            experiment=assignment.experiment,
+            folder=work_dir.resolve(),
+            warden=warden,
+            say=say,
+            portion=assignment.portion,
+            goes_on=lambda: assignment.parent in (None, os.getppid()),
+        )
+    except Unfit as unfit:
+        _tell(transport, assignment, machine, host, worker, str(unfit))
+        raise
+    settings = WorkerSettings(
+        assignment.experiment,
+        assignment.run,
+        allotment.slots,
+        evaluation.heartbeat_s,
+        points=work_dir.resolve() / "points",
+        logs=work_dir.resolve() / "logs",
+        host=host,
+        id=worker,
+        machine=machine,
+        parent=assignment.parent,
+    )
+    runner, supply = _runner_and_supply(assignment, warden, settings.logs, say, allotment.seats)
     spool = Spool(work_dir.resolve() / "spool", worker, say)
-    return Worker(transport, runner, spool, settings, say=say, show=show, supply=supply), warden
+    return Worker(
+        transport, runner, spool, settings, say=say, show=show, supply=supply, allotment=allotment
+    ), warden
+
+
+def _tell(
+    transport: WorkerEnd, assignment: Assignment, machine: Machine, host: str, worker: str, why: str
+) -> None:
+    """Lets steering know of a machine that has not what a point asks for; nobody waits for it then."""
+    about: dict[str, Any] = {
+        "experiment": assignment.experiment,
+        "run": assignment.run or ANY_RUN,
+        "worker": worker,
+        "at": time.time(),
+    }
+    try:
+        transport.open()
+        transport.publish(Hello(**about, host=host, slots=1, **told_of(machine)), token=about)
+        transport.publish(Bye(**about, reason=why[:MAX_REASON]), token=why)
+    except HpoSteerError:
+        pass  # the sentence is on this terminal
+    finally:
+        transport.close()
 
 
 def _runner_and_supply(
-    assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None]
+    assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None], seats: Sequence[Seat]
 ) -> tuple[Runner, Supply | None]:
     """What runs points, and where its code comes from if that is not here."""
     if not assignment.ships:
-        return make_runner(assignment, warden, logs, say), None
+        return make_runner(assignment, warden, logs, say, seats), None
     runner = ShippedRunner()
-    workshop = Workshop(assignment, lambda todo: make_runner(todo, warden, logs, say), say)
+    workshop = Workshop(assignment, lambda todo: make_runner(todo, warden, logs, say, seats), say)
     cache = BundleCache(assignment.work_dir.resolve() / "bundles")
     return runner, Supply(cache, workshop, runner, say)
 
 
-def make_runner(assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None]) -> Runner:
+def make_runner(
+    assignment: Assignment,
+    warden: Warden,
+    logs: Path,
+    say: Callable[[str], None],
+    seats: Sequence[Seat] = (),
+) -> Runner:
     """The runner that a config asks for.
+
+    Args:
+        assignment: what the worker is to do.
+        warden: ends what it starts, if the worker is killed.
+        logs: where logs go.
+        say: told what people should know.
+        seats: what each slot has; none: all have the same.
 
     Raises:
         ContainerError: it asks for a container that cannot be had here.
@@ -178,9 +239,12 @@ def make_runner(assignment: Assignment, warden: Warden, logs: Path, say: Callabl
             package = str(Path(hpo_steer.__file__).resolve().parent)
             mounts = [Mount(package, f"{seen_link}/hpo_steer", writable=False)]
         inner = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": seen_link, "HOME": "/tmp"} | evaluation.env  # noqa: S108
-        enclosure = Enclosure(evaluation.container, folder, warden.mark, inner, os.environ)
+        container = evaluation.container
+        if evaluation.gpus:
+            container = container.model_copy(update={"gpus": True})
+        enclosure = Enclosure(container, folder, warden.mark, inner, os.environ)
         enclosure.provide(say)
-    around = Surroundings(_environment(evaluation, link, warden.mark), folder, warden, enclosure)
+    around = Surroundings(_environment(evaluation, link, warden.mark), folder, warden, enclosure, seats)
     if evaluation.files is not None and evaluation.command is not None:
         return FilesRunner(
             evaluation.command,

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
 
 from hpo_steer import faults
 from hpo_steer.errors import MalformedMessage
-from hpo_steer.limits import MAX_REASON
+from hpo_steer.limits import MAX_GPUS, MAX_REASON
 from hpo_steer.messages import (
     BundleWanted,
     Bye,
     Event,
     FailureInfo,
+    GpuInfo,
     Heartbeat,
     Hello,
     Report,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from evaluation.notes import Note
     from evaluation.settings import WorkerSettings
     from evaluation.spool import Spool
+    from hpo_steer.machine import GpuUse, Machine
     from hpo_steer.transport.base import Delivery, WorkerEnd
 
 _BROUGHT_S = 10.0
@@ -99,23 +101,30 @@ class Outbox:
 
     def hello(self, running: Sequence[tuple[int, int]]) -> None:
         """Says who we are."""
-        slots = self._settings.slots
-        self._publish(Hello(**self._about(), host=self._settings.host, slots=slots, running=list(running)))
+        slots, about = self._settings.slots, self._about()
+        if (machine := self._settings.machine) is not None:
+            about |= told_of(machine)
+        self._publish(Hello(**about, host=self._settings.host, slots=slots, running=list(running)))
 
     def started(self, work: Work, slot: int, token: object) -> None:
         """Takes the lease of an attempt."""
         event = Started(**self._about(work.run), point=work.point, attempt=work.attempt, slot=slot)
         self._transport.publish(event, token)
 
-    def heartbeats(self, running: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    def heartbeats(
+        self, running: Mapping[str, Sequence[tuple[int, int]]], gpus: Sequence[GpuUse] = ()
+    ) -> None:
         """Renews the leases; without any, gives a sign of life.
 
         Args:
             running: (point, attempt) pairs by run.
+            gpus: how busy its GPUs are.
         """
+        told: dict[str, Any] = {"slots": self._settings.slots, "spooled": len(self._spool)}
+        if gpus:
+            told["gpus"] = [GpuInfo(**asdict(gpu)) for gpu in gpus[:MAX_GPUS]]
         for run, listed in (running or {self.run: ()}).items():
-            slots, spooled = self._settings.slots, len(self._spool)
-            self._publish(Heartbeat(**self._about(run), running=list(listed), slots=slots, spooled=spooled))
+            self._publish(Heartbeat(**self._about(run), running=list(listed), **told))
 
     def report(self, work: Work, line: ReportLine) -> None:
         """Passes on an intermediate metric."""
@@ -240,3 +249,11 @@ class Outbox:
             "worker": self._settings.id,
             "at": time.time(),
         }
+
+
+def told_of(machine: Machine) -> dict[str, Any]:
+    """What a `Hello` says of a machine."""
+    gpus = [
+        GpuInfo(uuid=gpu.uuid, name=gpu.name, memory_mib=gpu.memory_mib) for gpu in machine.gpus[:MAX_GPUS]
+    ]
+    return {"gpus": gpus, "cores": len(machine.cores), "memory_mib": machine.memory_mib}

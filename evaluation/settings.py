@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hpo_steer.machine import Machine
+
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -25,6 +27,7 @@ class WorkerSettings:
         logs: logs of attempts are written here.
         host: the machine's name.
         id: the worker's.
+        machine: what its machine has; None: it does not say.
         parent: the process that has started it and without which it drains; None: it stands on its own.
     """
 
@@ -36,6 +39,7 @@ class WorkerSettings:
     logs: Path
     host: str
     id: str
+    machine: Machine | None = None
     parent: int | None = None
 
 

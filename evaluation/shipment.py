@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from containers.enclosure import check_container
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import BundleError, ConfigError
+from hpo_steer.machine.slots import RESOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ class Workshop:
         if mine.evaluation.python is not None:
             changes["python"] = _anchored(mine.evaluation.python, mine.folder)
         if mine.ships_all:
-            changes["slots"] = mine.evaluation.slots  # type: ignore[assignment] # of different types
+            changes |= {name: getattr(mine.evaluation, name) for name in RESOURCES}
             evaluation = manifest.section()
             objectives, parameters, data = manifest.objectives, manifest.parameters, manifest.data
         else:

@@ -32,6 +32,8 @@ MAX_STEP = 2**31 - 1
 """Steps of a report lie between this and its negative."""
 MAX_SLOTS = 10_000
 """Slots of one worker, and attempts that it may run at once."""
+MAX_GPUS = 1_024
+"""GPUs of one worker, slices counted each."""
 MAX_SPOOLED = 1_000_000_000
 MAX_METRICS = 10_000
 MAX_CANCELLED = 100_000

@@ -36,6 +36,7 @@ from hpo_steer.limits import (
     MAX_CANCELLED,
     MAX_DURATION_S,
     MAX_FAILURE,
+    MAX_GPUS,
     MAX_ID,
     MAX_LOG,
     MAX_METRICS,
@@ -153,6 +154,7 @@ Reason = Annotated[str, Field(max_length=MAX_REASON), AfterValidator(_without_nu
 Running = Annotated[list[tuple[Id, Attempt]], FailFast(), Field(max_length=MAX_SLOTS)]
 Metrics = Annotated[dict[Name, FiniteFloat], Field(max_length=MAX_METRICS), BeforeValidator(_few)]
 Sha256 = Annotated[str, Field(pattern=_SHA256)]
+Mebibytes = Annotated[int, Field(ge=0, le=MAX_ID)]
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, pattern=_NO_CONTROLS)]
 Part = Annotated[int, Field(ge=0, lt=MAX_PARTS)]
 Ranges = Annotated[list[tuple[Part, Part]], FailFast(), Field(max_length=MAX_RANGES)]
@@ -278,6 +280,31 @@ class WorkerEvent(Message):
     at: Time
 
 
+class GpuInfo(BaseModel):
+    """A GPU of a worker's, or a slice of one.
+
+    Attributes:
+        uuid: which.
+        name: the model's.
+        memory_mib: its memory, in MiB.
+        used_mib: how much of that is taken, by anybody.
+        busy: share of the last moments in which it computed.
+        celsius: its temperature.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    uuid: Name
+    name: Name
+    memory_mib: Mebibytes
+    used_mib: Mebibytes | None = None
+    busy: Annotated[float, Field(ge=0, le=1)] | None = None
+    celsius: Annotated[int, Field(ge=-300, le=10_000)] | None = None
+
+
+Gpus = Annotated[list[GpuInfo], Field(max_length=MAX_GPUS)]
+
+
 class Hello(WorkerEvent):
     """A worker has connected (again).
 
@@ -285,12 +312,18 @@ class Hello(WorkerEvent):
         host: its machine.
         slots: how many points it evaluates at once.
         running: (point, attempt) pairs it is training.
+        gpus: the GPUs of its machine; None: it does not say.
+        cores: how many cores it may use.
+        memory_mib: how much memory, in MiB.
     """
 
     type: Literal["hello"] = "hello"
     host: Name
     slots: Slots
     running: Running = []
+    gpus: Gpus | None = None
+    cores: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    memory_mib: Mebibytes | None = None
 
 
 class Started(WorkerEvent):
@@ -309,12 +342,14 @@ class Heartbeat(WorkerEvent):
         running: (point, attempt) pairs.
         slots: how many slots it has.
         spooled: results on its disk that no broker has confirmed yet.
+        gpus: how busy its GPUs are; None: it does not say.
     """
 
     type: Literal["heartbeat"] = "heartbeat"
     running: Running
     slots: Slots = 1
     spooled: Annotated[int, Field(ge=0, le=MAX_SPOOLED)] = 0
+    gpus: Gpus | None = None
 
 
 class Report(WorkerEvent):

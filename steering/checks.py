@@ -98,6 +98,7 @@ def _algorithm(config: LoadedConfig) -> str:
 def _evaluation(config: LoadedConfig) -> str:
     from containers.enclosure import check_container
     from hpo_steer.config.surroundings import check_evaluation
+    from hpo_steer.machine import look, slots_of_workers
 
     experiment = config.experiment
     names = [p.name for m in experiment.models for p in experiment.space(m)]
@@ -112,6 +113,9 @@ def _evaluation(config: LoadedConfig) -> str:
         elsewhere = [_shipped(config)]
     elif not evaluation.workers:
         elsewhere = ["every machine with a worker needs it"]
+    if slots := slots_of_workers(evaluation):
+        what += f"; {look()} → {plural(sum(slots), 'slot')} in {plural(len(slots), 'worker')}"
+        what += f", {evaluation.wants} each" if evaluation.wants else ""
     return "; ".join([what, *elsewhere, *remarks])
 
 

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hpo_steer.machine import Gpu, Machine, Unfit, Wants, capacity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpo_steer.messages import GpuInfo, Hello
 
 
 @dataclass(slots=True)
@@ -16,6 +24,7 @@ class WorkerView:
         heard: when it last said something, by the monotonic clock.
         done: results it has sent in this session.
         spooled: results waiting on its disk.
+        gpus: its GPUs, and how busy they were when it last said so.
     """
 
     name: str
@@ -24,6 +33,7 @@ class WorkerView:
     heard: float
     done: int = 0
     spooled: int = 0
+    gpus: Sequence[GpuInfo] = ()
 
 
 class Fleet:
@@ -31,6 +41,9 @@ class Fleet:
 
     Args:
         silent_after_s: a worker not heard of for so long counts as gone.
+
+    Attributes:
+        largest: the largest machine that a worker had in this session; None: none has said.
     """
 
     def __init__(self, silent_after_s: float) -> None:
@@ -38,6 +51,7 @@ class Fleet:
         self._workers: dict[str, WorkerView] = {}
         self._capacity_s = self._busy_s = 0.0
         self._measured: float | None = None
+        self.largest: Machine | None = None
 
     def hear(self, name: str, now: float, *, host: str | None = None, slots: int | None = None) -> bool:
         """A worker has said something.
@@ -68,6 +82,21 @@ class Fleet:
         """Workers that count as there."""
         return list(self._workers.values())
 
+    def shows(self, machine: Machine) -> None:
+        """A worker has said what its machine has."""
+        if self.largest is None or _size(machine) > _size(self.largest):
+            self.largest = machine
+
+    def lacks(self, wants: Wants) -> str | None:
+        """What even the largest machine of a worker lacks for a point; None: nothing, or no worker has come yet."""
+        if self.largest is None:
+            return None
+        try:
+            capacity(self.largest, wants)
+        except Unfit as unfit:
+            return unfit.lack
+        return None
+
     @property
     def slots(self) -> int:
         """Slots of all of them."""
@@ -89,3 +118,13 @@ class Fleet:
     def busy_share(self) -> float | None:
         """Share of the slots' time spent evaluating, from 0 to 1; None before anything was measured."""
         return min(self._busy_s / self._capacity_s, 1.0) if self._capacity_s > 0 else None
+
+
+def _size(machine: Machine) -> tuple[int, int, int]:
+    return len(machine.gpus), len(machine.cores), machine.memory_mib or 0
+
+
+def machine_of(hello: Hello) -> Machine:
+    """The machine that a worker describes."""
+    gpus = tuple(Gpu(each.uuid, each.name, each.memory_mib) for each in hello.gpus or ())
+    return Machine(hello.host, tuple(range(hello.cores or 1)), hello.memory_mib, gpus)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _QUICK_S = 10.0
 _QUICK_DEATHS = 5
+_LAST_BYTES = 4_096
 
 
 class WorkersFail(HpoSteerError):
@@ -46,6 +47,7 @@ class Exit:
 class _Seat:
     process: subprocess.Popen[bytes]
     started: float
+    log_start: int = 0
     quick_deaths: int = 0
 
 
@@ -53,7 +55,7 @@ class LocalWorkers:
     """Keeps a number of ``hpo-evaluate`` processes running.
 
     Args:
-        count: how many.
+        slots: how many slots each of them has.
         config: the experiment's config file.
         overrides: its ``--set`` texts.
         environment: what they need to find steering.
@@ -61,7 +63,12 @@ class LocalWorkers:
     """
 
     def __init__(
-        self, count: int, config: Path, overrides: Sequence[str], environment: Mapping[str, str], folder: Path
+        self,
+        slots: Sequence[int],
+        config: Path,
+        overrides: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
     ) -> None:
         program = Path(hpo_steer.__file__).parent.parent / "evaluation" / "__main__.py"
         self._command = [sys.executable, "-P", str(program), "--config", str(config.resolve())]
@@ -69,12 +76,12 @@ class LocalWorkers:
             self._command += ["--set", without_passwords(text)]  # anybody sees a command line
         self._environment = dict(environment)
         self._folder = folder
-        self._count = count
+        self._slots = tuple(slots)
         self._seats: dict[int, _Seat] = {}
 
     def start(self) -> None:
         """Starts them all."""
-        for index in range(self._count):
+        for index in range(len(self._slots)):
             self._seats[index] = self._spawn(index)
 
     def _log(self, index: int) -> Path:
@@ -86,8 +93,10 @@ class LocalWorkers:
             **self._environment,
             "HPO_STEER_RUN_FOLDER": str(self._folder.resolve()),
             "HPO_STEER_PARENT": str(os.getpid()),
+            "HPO_STEER_SLOTS": f"{self._slots[index]}/{sum(self._slots)}",
         }
         with self._log(index).open("ab") as log:
+            log_start = log.tell()
             process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -96,7 +105,7 @@ class LocalWorkers:
                 env=environment,
                 start_new_session=True,
             )
-        return _Seat(process, time.monotonic())
+        return _Seat(process, time.monotonic(), log_start)
 
     def tend(self, gone: Callable[[Exit], bool]) -> None:
         """Replaces workers that have ended.
@@ -123,9 +132,18 @@ class LocalWorkers:
             self._seats[index] = self._spawn(index)
             self._seats[index].quick_deaths = deaths
 
+    def last_words(self) -> str | None:
+        """What the first of them that has said something said last; None: none has."""
+        return next((line for index in self._seats if (line := self._line(index))), None)
+
     def _last_line(self, index: int) -> str:
-        lines = self._log(index).read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return self._line(index) or "it said nothing"
+
+    def _line(self, index: int) -> str:
+        with self._log(index).open("rb") as log:
+            log.seek(max(self._seats[index].log_start, log.seek(0, os.SEEK_END) - _LAST_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
 
     def stop(self, grace_s: float) -> None:
         """Asks them to end, and ends those that don't within the grace time."""

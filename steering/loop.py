@@ -32,7 +32,7 @@ from hpo_steer.messages import (
 from hpo_steer.transport.base import Connected, Delivery, Disconnected, SteeringEnd
 from steering.attempts import Attempts
 from steering.book import Book, LivePoint, worker_process
-from steering.fleet import Fleet
+from steering.fleet import Fleet, machine_of
 from steering.hearing import Hearing
 from steering.ledger import Ledger
 from steering.searches import Searches
@@ -299,6 +299,10 @@ class SteeringLoop:
             case Hello() | Heartbeat():
                 if isinstance(event, Heartbeat):
                     self.fleet[event.worker].spooled = event.spooled
+                elif event.gpus is not None:
+                    self.fleet.shows(machine_of(event))
+                if event.gpus is not None:
+                    self.fleet[event.worker].gpus = event.gpus
                 for point, attempt in dict(event.running).items():
                     self.attempts.renew(event.worker, point, attempt, now)
             case BundleWanted():

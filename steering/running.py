@@ -87,7 +87,8 @@ def run_experiment(
 
 def _warn(experiment: Any, progress: Progress) -> None:
     rules = experiment.steering
-    slots = experiment.evaluation.workers * experiment.evaluation.slots
+    own = experiment.evaluation
+    slots = own.workers * (own.slots if isinstance(own.slots, int) else 1 + bool(own.wants))
     if rules.trigger.fraction == 1.0 and rules.points_per_iteration > 1 and slots != 1:
         progress.notify(
             "warning",

@@ -21,6 +21,7 @@ from containers.enclosure import check_container
 from hpo_steer.config.secrets import broker_settings, inherited, store_password
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import ConfigError
+from hpo_steer.machine import slots_of_workers
 from hpo_steer.registry import entry, is_outside
 from hpo_steer.transport import steering_end
 from steering.changes import check_resumable, recorded
@@ -97,7 +98,7 @@ class Session:
         self._store, self.transport, self._workers = store, transport, workers
         self._loggers = loggers
         start = None if config.experiment.evaluation.workers else f"hpo-evaluate --config {config.path}"
-        self._watchdog = Watchdog(loop, loop.clock, start)
+        self._watchdog = Watchdog(loop, loop.clock, start, workers.last_words)
         self.waiting: str | None = None
         self.resumed, self.again = resumed, 0
         self.interruptions = 0
@@ -140,7 +141,7 @@ class Session:
             UserError: whatever the user has to mend; nothing was started.
         """
         experiment = config.experiment
-        _check(config, notify)
+        slots = _check(config, notify)
         folder = RunFolder(run_path(experiment))
         loggers = Loggers(experiment.loggers.wanted if experiment.loggers else {}, folder.path, notify)
         hosts = _Hosts(config, folder)
@@ -191,7 +192,7 @@ class Session:
                 shipment.close()
             cleanup.insert(0, loop.close)
             workers = LocalWorkers(
-                experiment.evaluation.workers,
+                slots,
                 config.path,
                 overrides,
                 {
@@ -279,8 +280,11 @@ def run_path(experiment: Experiment) -> Path:
     return Path(experiment.store.folder) / experiment.name
 
 
-def _check(config: LoadedConfig, notify: Notify) -> None:
+def _check(config: LoadedConfig, notify: Notify) -> list[int]:
     """Checks the spaces, and what the user's training needs where this machine will run it.
+
+    Returns:
+        The slots of each worker that is to be started here.
 
     Raises:
         ConfigError: names the file, line and key.
@@ -300,6 +304,7 @@ def _check(config: LoadedConfig, notify: Notify) -> None:
                     rules.container, config.folder, lambda text: notify("container", text)
                 )
                 notify("container", f"points are evaluated in {where}")
+        return slots_of_workers(rules)
     except ConfigError as exc:
         raise exc.at(config.source.where(exc.key)) from None
 

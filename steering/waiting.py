@@ -32,10 +32,17 @@ class Watchdog:
         loop: what it looks at.
         clock: the time.
         start: the command that starts a worker; None where steering starts them itself.
+        words: what the last of the workers that steering starts itself has said; None: nothing.
     """
 
-    def __init__(self, loop: SteeringLoop, clock: Clock, start: str | None = None) -> None:
-        self._loop, self._clock, self._start = loop, clock, start
+    def __init__(
+        self,
+        loop: SteeringLoop,
+        clock: Clock,
+        start: str | None = None,
+        words: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._loop, self._clock, self._start, self._words = loop, clock, start, words
         self._cause: str | None = None
         self._moved = self._attended = clock.monotonic()
         self._since_time = clock.time()
@@ -90,6 +97,7 @@ class Watchdog:
         yield "blocked", status.blocked is not None, partial(self._say_blocked, status)
         yield "failing", self._failing, self._say_failing
         yield "shipping", ready > 0 and self._shipping(now) is not None, lambda: self._shipping(now) or ""
+        yield "unfit", ready > 0 and alone and self._lack is not None, self._say_unfit
         yield "workers", ready > 0 and alone, partial(self._say_no_workers, now)
         yield (
             "asking",
@@ -113,6 +121,11 @@ class Watchdog:
     def _failing(self) -> bool:
         streak = self._loop.attempts.streak
         return len(streak) >= STREAK and all(f.kind in {"error", "timeout"} for _, _, f in streak)
+
+    @property
+    def _lack(self) -> str | None:
+        """What the largest machine of a worker lacks, if none has what a point asks for."""
+        return self._loop.fleet.lacks(self._loop.experiment.evaluation.wants)
 
     def _shipping(self, now: float) -> str | None:
         """What workers say that lack the code, unless others are at work."""
@@ -164,10 +177,19 @@ class Watchdog:
 
     def _say_no_workers(self, now: float) -> str:
         experiment = self._loop.experiment.name
-        hint = f". Start one: {self._start}" if self._start else "; they are being started"
+        said = self._words()
+        starting = "; they are being started" if said is None else f"; the one here says: {said}"
+        hint = f". Start one: {self._start}" if self._start else starting
         queued = plural(self._loop.counts.queued, "point")
         since = duration(now - self._attended)
         return f'waiting: {queued} queued, no worker is connected to "{experiment}" ({since}){hint}'
+
+    def _say_unfit(self) -> str:
+        first = min(point.record.id for point in self._loop.book.queued())
+        return (
+            f"waiting: point {first} {self._lack}, the largest of all workers so far. Start one on a machine that has "
+            "more, or ask for less in another experiment"
+        )
 
     def _say_asking(self, now: float) -> str:
         tuned = self._asking

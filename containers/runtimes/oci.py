@@ -33,6 +33,7 @@ class _Oci(Runtime):
         argv += self._gpus() if launch.gpus else []
         argv += [] if launch.memory_mib is None else ["--memory", f"{launch.memory_mib}m"]
         argv += [] if launch.cores is None else ["--cpus", f"{launch.cores:g}"]
+        argv += ["--cpuset-cpus", ",".join(map(str, launch.core_set))] if launch.core_set else []
         argv += ["--entrypoint", ""] if launch.argv and not launch.entrypoint else []
         return [*argv, *launch.options, launch.image, *launch.argv]
 

@@ -77,7 +77,8 @@ class CommandRunner(Runner):
         return ProcessGroup(
             argv,
             self.surroundings(task),
-            env={"HPO_STEER_SLOT": str(task.slot), **task.folder.environment(task.work)},
+            seat=self._around.seat(task.slot),
+            env=task.folder.environment(task.work),
             log_fd=log_fd,
             stdout_fd=stdout_fd,
             mounts=(*self._mounts, Mount(point, point)),

@@ -49,7 +49,7 @@ class Child:
             self.group = ProcessGroup(
                 target.argv(None if target.stdio else fd, once=once),
                 around,
-                env={"HPO_STEER_SLOT": str(slot)},
+                seat=around.seat(slot),
                 log_fd=self.log_fd,
                 stdin_fd=fd if target.stdio else None,
                 stdout_fd=fd if target.stdio else None,

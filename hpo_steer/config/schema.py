@@ -15,6 +15,7 @@ from hpo_steer.config.section import Count, Positive, Section
 from hpo_steer.errors import ConfigError
 from hpo_steer.free_space import search_space
 from hpo_steer.limits import MAX_SHIPPED_MIB
+from hpo_steer.machine.slots import Wants
 from hpo_steer.messages import check_params
 from hpo_steer.objectives import Objective, parse_objectives
 from hpo_steer.outcomes import OutcomeConstraint, parse_outcome_constraints
@@ -176,7 +177,14 @@ class Evaluation(Section):
         python: the interpreter that runs the function; the default is the one hpo-steer runs in.
         env: environment variables for the training.
         workers: how many workers steering starts on this machine; 0: only those that connect over the broker.
-        slots: how many points a worker evaluates at once.
+        slots: how many points a worker evaluates at once; `auto`: as many as its machine has room for, which is also
+            the default where `gpus`, `cores` or `memory_mib` is given, else 1.
+        gpus: how many GPUs each point gets, or the share of one, such as 0.25; 0: it sees none.
+        cores: how many cores each point gets, for itself; else its libraries are told to start no more threads than
+            its part of the machine's cores.
+        memory_mib: how much memory each point gets, in MiB; one that takes more is ended.
+        mps: whether points that share a GPU run on it side by side, by NVIDIA's Multi-Process Service; `auto`: where
+            that is installed.
         reuse: one child process takes many points, so that imports are paid once (functions only).
         timeout_s: an attempt that takes longer fails.
         max_attempts: how often a point is tried when the training fails.
@@ -197,7 +205,11 @@ class Evaluation(Section):
     python: str | None = None
     env: dict[str, str] = {}
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
-    slots: Annotated[int, Field(ge=1, le=1024)] = 1
+    slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None
+    gpus: Annotated[float, Field(ge=0, le=1024)] | None = None
+    cores: Annotated[int, Field(ge=1, le=4096)] | None = None
+    memory_mib: Annotated[int, Field(ge=16)] | None = None
+    mps: bool | Literal["auto"] = "auto"
     reuse: bool = False
     timeout_s: Positive | None = None
     max_attempts: Count = 3
@@ -232,6 +244,13 @@ class Evaluation(Section):
     def _shipped(cls, value: Any) -> Any:
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
+    @field_validator("gpus")
+    @classmethod
+    def _whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError(f"is a whole number of GPUs, or a share of one below 1, got {value:g}")
+        return value
+
     @field_validator("function")
     @classmethod
     def _named(cls, value: str | None) -> str | None:
@@ -252,11 +271,18 @@ class Evaluation(Section):
             raise ValueError("service is empty; only an image has an entry point to run instead")
         if self.files is not None and self.command is None:
             raise ValueError("files go with a command")
+        if self.mps is True and not self.wants.share:
+            raise ValueError("mps goes with a share of a GPU, such as gpus: 0.25")
         if self.lease_s < 2 * self.heartbeat_s:
             raise ValueError(
                 f"lease_s ({self.lease_s:g}) must be at least twice heartbeat_s ({self.heartbeat_s:g})"
             )
         return self
+
+    @property
+    def wants(self) -> Wants:
+        """What each point asks for."""
+        return Wants(self.gpus, self.cores, self.memory_mib)
 
 
 class Broker(Section):

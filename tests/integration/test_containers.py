@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from containers.errors import ContainerError
+from containers.process import Seat
 from containers.warden import Warden
 from evaluation.attempt import AttemptFolder
 from evaluation.launch import Assignment, make_runner
@@ -22,7 +23,7 @@ from hpo_steer.transport import BrokerSettings
 from tests.servers.containers import containers_here, podman, require_base, require_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     Place = Callable[..., "Bench"]
 
@@ -49,7 +50,11 @@ class Bench:
     """A runner for a config, and attempts with it."""
 
     def __init__(
-        self, folder: Path, evaluation: dict[str, Any], objectives: tuple[str, ...] = ("loss",)
+        self,
+        folder: Path,
+        evaluation: dict[str, Any],
+        objectives: tuple[str, ...] = ("loss",),
+        seats: Sequence[Seat] = (),
     ) -> None:
         self.folder, self.said = folder, list[str]()
         self.work_dir = folder / "work-dir"
@@ -66,7 +71,9 @@ class Bench:
             self.work_dir,
             data={"m": ["a.root", "b.root"]},
         )
-        self.runner: Runner = make_runner(assignment, self.warden, self.work_dir / "logs", self.said.append)
+        self.runner: Runner = make_runner(
+            assignment, self.warden, self.work_dir / "logs", self.said.append, seats
+        )
 
     def task(self, point: int = 1, attempt: int = 1, **params: Any) -> Task:
         work = Work(
@@ -107,12 +114,12 @@ def finish(handle: Handle, within_s: float = 60.0) -> Outcome:
 def bench(tmp_path: Path) -> Iterator[Place]:
     made: list[Bench] = []
 
-    def make(evaluation: dict[str, Any], **files: str) -> Bench:
+    def make(evaluation: dict[str, Any], seats: Sequence[Seat] = (), **files: str) -> Bench:
         folder = tmp_path / "payload"
         folder.mkdir(exist_ok=True)
         for name, text in files.items():
             (folder / f"{name}.py").write_text(text)
-        made.append(Bench(folder, evaluation))
+        made.append(Bench(folder, evaluation, seats=seats))
         return made[-1]
 
     yield make
@@ -292,6 +299,27 @@ def test_network_user_and_limits(bench: Place, podman_image: str) -> None:
     )
     assert place.run(1, x=1).metrics == {"loss": 2.0**20}
     assert place.log().splitlines()[0] == "1234 5678 ['lo']"
+    killed = place.run(2, x=500).failure
+    assert killed is not None
+    assert "memory" in killed.message
+
+
+def test_a_slot_bounds_its_container(bench: Place, podman_image: str) -> None:
+    core = min(os.sched_getaffinity(0))
+    place = bench(
+        {
+            "container": {"image": podman_image, "runtime": "podman"},
+            "command": ["python3", "train.py", "{x}"],
+        },
+        train=(
+            "import os, sys\n"
+            "print(sorted(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])\n"
+            "held = bytearray(int(float(sys.argv[1]) * 2**20)); print(len(held))\n"
+        ),
+        seats=[Seat({"OMP_NUM_THREADS": "1"}, (core,), memory_mib=64)],
+    )
+    assert place.run(1, x=1).metrics == {"loss": 2.0**20}
+    assert place.log().splitlines()[0] == f"[{core}] 1"
     killed = place.run(2, x=500).failure
     assert killed is not None
     assert "memory" in killed.message

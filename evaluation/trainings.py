@@ -1,0 +1,309 @@
+"""The points in a worker's slots: begun, watched, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import time
+from typing import TYPE_CHECKING
+
+from evaluation.attempt import AttemptFolder
+from evaluation.outbox import Key, Outbox, key_of
+from evaluation.pace import OVERRUN_S, Pace
+from evaluation.resources.memory import EVERY_S, MemoryWatch
+from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
+from evaluation.slot import SlotAttempt
+from evaluation.tally import Tally
+from hpo_steer import faults
+from hpo_steer.messages import MAX_LOG_CHARS, FailureInfo, Stop, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from evaluation.settings import WorkerSettings
+    from hpo_steer.transport.base import Delivery
+
+REPORTS_S = 0.3
+STOP_GRACE_S = 10.0
+"""How long a training may take to end by itself once steering has stopped it."""
+
+
+class Trainings:
+    """What runs in a worker's slots, and what was handed to a child to run next.
+
+    Args:
+        runner: what trains.
+        outbox: where leases, reports and results go.
+        settings: who the worker is, and where it keeps things.
+        selector: told of what is to be waited for, with the `SlotAttempt` as its data.
+        say: told a sentence when something happens that people should know.
+        memory: sees to the trainings' bounds on memory; None: they have none.
+
+    Attributes:
+        pace: how long evaluations take of late.
+        tally: what came of them.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        outbox: Outbox,
+        settings: WorkerSettings,
+        selector: selectors.BaseSelector,
+        say: Callable[[str], None],
+        memory: MemoryWatch | None = None,
+    ) -> None:
+        self._memory = memory if memory is not None and memory.bounded else None
+        self._runner, self._outbox, self._settings = runner, outbox, settings
+        self._selector, self._say = selector, say
+        self.pace = Pace(settings.slots)
+        self.tally = Tally()
+        self._free = list(range(settings.slots - 1, -1, -1))
+        self._attempts: dict[Key, SlotAttempt] = {}
+        self._prepared: dict[Key, SlotAttempt] = {}
+        self._serial = 0
+        self._reports_at = self._memory_at = 0.0
+
+    def __len__(self) -> int:
+        """Slots in use."""
+        return len(self._attempts)
+
+    @property
+    def free(self) -> int:
+        """Slots that are not."""
+        return len(self._free)
+
+    def get(self, key: Key) -> SlotAttempt | None:
+        """The attempt in a slot, if it is there."""
+        return self._attempts.get(key)
+
+    def deliveries(self) -> Iterator[Delivery[Work]]:
+        """Unsettled work of what is in the slots."""
+        return (each.delivery for each in self._attempts.values() if each.delivery is not None)
+
+    def training(self) -> Iterator[Key]:
+        """The attempts whose training has begun."""
+        return (key for key, attempt in self._attempts.items() if attempt.handle is not None)
+
+    @property
+    def all_train(self) -> bool:
+        """Whether no attempt awaits its lease: a child answers in the order in which it was handed them."""
+        return all(attempt.handle is not None for attempt in self._attempts.values())
+
+    # --- one point ---
+
+    def begin(self, delivery: Delivery[Work], *, lease: bool) -> None:
+        """Puts a point into a free slot.
+
+        Args:
+            delivery: its work.
+            lease: take the lease first, and train once that is confirmed (see `confirmed`); else train at once.
+        """
+        work = delivery.message
+        attempt = self._prepared.pop(key_of(work), None) or self._prepare(delivery)
+        attempt.delivery = delivery
+        attempt.slot = self._free.pop()
+        self._attempts[key_of(work)] = attempt
+        faults.reached("worker.taken")
+        if lease:
+            self._lease(attempt)
+        else:
+            self.train(attempt)
+
+    def confirmed(self, attempt: SlotAttempt) -> Delivery[Work] | None:
+        """The lease of an attempt is confirmed; `train` it next, if it has no handle.
+
+        Returns:
+            Its work, which can be settled now.
+        """
+        attempt.confirmed = True
+        faults.reached("worker.leased")
+        delivery, attempt.delivery = attempt.delivery, None
+        return delivery
+
+    def train(self, attempt: SlotAttempt) -> None:
+        """Starts the training of an attempt."""
+        attempt.began, attempt.started_at = time.monotonic(), time.time()
+        try:
+            attempt.handle = self._runner.start(self._task(attempt))
+        except OSError as exc:
+            self._finish(attempt, failed("error", f"the training cannot be started: {exc}"))
+            return
+        faults.reached("worker.training")
+        if attempt.leased:
+            self._outbox.training(attempt.note(self._settings.id, attempt.handle))
+        if attempt.handle.ready:
+            self.look_at(attempt)
+            if self._attempts.get(key_of(attempt.work)) is not attempt:
+                return
+        attempt.fds = attempt.handle.fds()
+        for fd in attempt.fds:
+            self._selector.register(fd, selectors.EVENT_READ, attempt)
+
+    def look_at(self, attempt: SlotAttempt) -> None:
+        """Sees whether an attempt has ended."""
+        if attempt.handle is None or self._attempts.get(key_of(attempt.work)) is not attempt:
+            return
+        outcome = attempt.handle.poll(time.monotonic())
+        if outcome is not None:
+            self._finish(attempt, attempt.judge(outcome))
+
+    def stop(self, stop: Stop) -> None:
+        """Steering has stopped an attempt."""
+        attempt = self._attempts.get((stop.run, stop.point, stop.attempt))
+        if attempt is None or attempt.asked is not None or stop.worker not in (None, self._settings.id):
+            return
+        reason = stop.reason or "steering has ended this attempt"
+        attempt.asked = FailureInfo(kind=stop.kind, message=reason)
+        if attempt.handle is None:
+            self._finish(attempt, Outcome(failure=attempt.asked))
+            return
+        attempt.kill_by = time.monotonic() + STOP_GRACE_S
+        with contextlib.suppress(OSError):
+            attempt.folder.ask_to_stop(reason)
+
+    def disconnected(self) -> None:
+        """What is training goes on, its result is sent later; what was not begun goes to other workers."""
+        self.forget()
+        for attempt in list(self._attempts.values()):
+            attempt.delivery = None
+            if attempt.handle is None:
+                self._drop(attempt)
+
+    def _lease(self, attempt: SlotAttempt) -> None:
+        attempt.leased = True
+        self._outbox.started(attempt.work, attempt.slot, attempt)
+        faults.reached("worker.started")
+
+    def _prepare(self, delivery: Delivery[Work]) -> SlotAttempt:
+        work = delivery.message
+        self._serial += 1
+        name = f"attempt-{work.attempt}-{os.getpid()}-{self._serial}"
+        return SlotAttempt(work, 0, AttemptFolder(f"{self._settings.points}/{work.point}/{name}"), delivery)
+
+    def _task(self, attempt: SlotAttempt) -> Task:
+        work = attempt.work
+        log = self._settings.logs / f"{work.point}-{work.attempt}.log"
+        return Task(work, attempt.slot, attempt.folder, log)
+
+    def _finish(self, attempt: SlotAttempt, outcome: Outcome) -> None:
+        """Frees the slot and sends the result."""
+        work, failure, handle = attempt.work, outcome.failure, attempt.handle
+        duration_s = time.monotonic() - attempt.began if attempt.began else 0.0
+        if outcome.duration_s is not None:
+            duration_s = outcome.duration_s
+        if handle is not None:
+            self._pass_on_reports(attempt)
+            self.pace.ended(duration_s)
+        faults.reached("worker.trained")
+        self._drop(attempt)
+        if failure is None:
+            self.tally.done += 1
+        else:
+            self.tally.failed += 1
+            self._say(
+                f"point {work.point} failed: {failure.kind} (attempt {work.attempt}): {failure.message}"
+            )
+        self._outbox.result(
+            work,
+            attempt.delivery,
+            slot=attempt.slot,
+            metrics=outcome.metrics,
+            failure=failure,
+            started_at=attempt.started_at or time.time(),
+            duration_s=duration_s,
+            log=handle.log_tail()[-MAX_LOG_CHARS:] if failure and handle else "",
+        )
+        if attempt.leased:
+            self._outbox.trained(work)
+
+    def _drop(self, attempt: SlotAttempt) -> None:
+        """Frees an attempt's slot."""
+        for fd in attempt.fds:
+            self._selector.unregister(fd)
+        attempt.folder.remove()
+        del self._attempts[key_of(attempt.work)]
+        self._free.append(attempt.slot)
+
+    def _pass_on_reports(self, attempt: SlotAttempt) -> None:
+        had = attempt.folder.bad_reports
+        for line in attempt.folder.new_reports():
+            self._outbox.report(attempt.work, line)
+        if attempt.folder.bad_reports and not had:
+            self._say(f"warning: point {attempt.work.point}: a report that cannot be read is left out")
+
+    # --- what is handed over beforehand ---
+
+    def foresee(self, deliveries: Sequence[Delivery[Work]]) -> None:
+        """Hands the next points to the child beforehand, so that it need not wait for each."""
+        tasks = []
+        for delivery in deliveries:
+            key = key_of(delivery.message)
+            attempt = self._prepared.get(key)
+            if attempt is None:
+                attempt = self._prepared[key] = self._prepare(delivery)
+            tasks.append(self._task(attempt))
+        if tasks:
+            self._runner.foresee(tasks)
+
+    def unprepare(self, work: Work) -> None:
+        """A point is not wanted any more: the child's answer to it, if it was handed over, is not waited for."""
+        self._prepared.pop(key_of(work), None)
+
+    def forget(self) -> None:
+        """What was handed over beforehand is not begun here."""
+        if self._prepared:
+            self._prepared.clear()
+            self._runner.forget()
+
+    # --- from time to time ---
+
+    def tick(self, now: float) -> None:
+        """Passes on reports and sees to limits of time.
+
+        Args:
+            now: by the monotonic clock.
+        """
+        with_reports = now >= self._reports_at
+        if with_reports:
+            self._reports_at = now + REPORTS_S
+        for attempt in list(self._attempts.values()):
+            if attempt.handle is not None:
+                if with_reports:
+                    self._pass_on_reports(attempt)
+                self._watch(attempt, attempt.handle, now)
+        if self._memory is not None and now >= self._memory_at:
+            self._memory_at = now + EVERY_S
+            self._bound_memory(self._memory)
+
+    def _bound_memory(self, memory: MemoryWatch) -> None:
+        """Ends trainings that take more memory than their slots have; at once, or the machine may be next."""
+        running = {
+            attempt.slot: (attempt, attempt.handle)
+            for attempt in self._attempts.values()
+            if attempt.handle is not None and attempt.ending is None
+        }
+        if not running:
+            return
+        for slot, message in memory.look({slot: handle.pid for slot, (_, handle) in running.items()}).items():
+            attempt, handle = running[slot]
+            attempt.ending = FailureInfo(kind="error", message=message)
+            handle.kill()
+
+    def _watch(self, attempt: SlotAttempt, handle: Handle, now: float) -> None:
+        """Sees to an attempt's limits of time."""
+        timeout_s = attempt.work.timeout_s
+        running_s = now - attempt.began
+        if running_s > OVERRUN_S and not attempt.leased:
+            self._lease(attempt)
+            self._outbox.training(attempt.note(self._settings.id, handle))
+            self.pace.overran()
+        if attempt.ending is None:
+            if timeout_s is not None and running_s >= timeout_s:
+                attempt.ending = FailureInfo(kind="timeout", message=f"no result within {timeout_s:g} s")
+            elif attempt.kill_by is not None and now >= attempt.kill_by:
+                attempt.ending = attempt.asked
+            if attempt.ending is not None:
+                handle.stop()
+        self.look_at(attempt)
