@@ -2,7 +2,8 @@
 
     python -m benchmarks.utilisation --json
     python -m benchmarks.utilisation --slots 8 --sigmas 0.6 --seeds 1 --asks 0,10
-    python -m benchmarks.utilisation --search bayesian --slots 4,16 --sigmas 0.6 --seeds 2
+    python -m benchmarks.utilisation --search bayesian --slots 8 --sigmas 0.6 --seeds 2
+    python -m benchmarks.utilisation --search evolution:population=128 --slots 256 --sigmas 0.6 --seeds 3
 
 The real steering loop and a real search, on a clock that is turned by hand. Trainings take log-normal times with a mean
 of 6 minutes, whatever their spread (sigma, of the logarithm). Iterations have as many points as there are slots, if a
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from benchmarks.long_history import space, values
 from benchmarks.measuring import median, show
@@ -290,6 +292,12 @@ def _loop(bench: Bench, host: AlgorithmHost) -> SteeringLoop:
     return loop
 
 
+def method(text: str) -> dict[str, Any]:
+    """A search method as it is written on the command line, such as ``evolution:population=128``."""
+    name, *pairs = text.split(":")
+    return {"name": name, **{key: yaml.safe_load(value) for key, value in (p.split("=", 1) for p in pairs)}}
+
+
 def config(algorithm: str, rule: Rule, slots: int, seed: int) -> dict[str, Any]:
     """An experiment that goes on and on."""
     return {
@@ -297,7 +305,7 @@ def config(algorithm: str, rule: Rule, slots: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "search_space": space(mixed=False).to_dict(),
         "objectives": {"loss": "minimize"},
-        "algorithm": algorithm,
+        "algorithm": method(algorithm),
         "steering": {
             "points_per_iteration": rule.points(slots),
             "max_points": 10**9,
@@ -354,7 +362,7 @@ def main() -> None:
     parser.add_argument("--asks", default="0", metavar="S,S", help="seconds that an ask takes (default: 0)")
     parser.add_argument("--hours", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--search", default="evolution", help="the algorithm (default: evolution)")
+    parser.add_argument("--search", default="evolution", help="the algorithm, with options as a:b=c")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = []

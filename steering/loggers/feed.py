@@ -6,16 +6,18 @@ are the lines of its output.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpo_steer.errors import HpoSteerError
 from hpo_steer.transport.settings import conceal
 from steering.loggers.base import RunCard
 from steering.loggers.journal import Journal, Written
@@ -23,7 +25,7 @@ from steering.loggers.tools import make
 from steering.run_view import open_view
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from steering.loggers.base import RunLogger
     from steering.run_view import RunView
@@ -35,6 +37,10 @@ _LONGEST_PAUSE_S = 60.0
 _LAST_TRIES = 2
 _NICE = 5
 _TEXT_MOST = 200
+
+
+class StillWriting(HpoSteerError):
+    """The logger of the session before has not ended yet; it is waited for."""
 
 
 class Feed:
@@ -57,7 +63,8 @@ class Feed:
         while True:
             over = self._over.is_set()
             try:
-                self._follow()
+                with _alone(self._folder / "loggers" / f"{self._tool}.lock"):
+                    self._follow()
             except Exception as exc:  # whatever a tool or its server does, the run is not to suffer
                 failures, last_tries = failures + 1, last_tries + over
                 logging.getLogger(__name__).exception("the logger %s failed", self._tool)
@@ -106,6 +113,22 @@ class Feed:
         if self._said != text or gives_up:
             self._said = text
             print(f"{text}: {then}", flush=True)  # noqa: T201 - the way to the user
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Sees to it that no other process feeds the same logger.
+
+    Raises:
+        StillWriting: one does: the session before was killed, and its logger writes what it has read.
+    """
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with file.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StillWriting("the logger of the session before still writes") from None
+        yield
 
 
 def _card(view: RunView) -> RunCard:
