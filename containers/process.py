@@ -179,10 +179,10 @@ class ProcessGroup:
             return False
         return ended is not None and ended.si_code != os.CLD_EXITED
 
-    def terminate(self) -> None:
-        """Asks the group to end; `tick` kills it after `GRACE_S`."""
+    def terminate(self, grace_s: float = GRACE_S) -> None:
+        """Asks the group to end; `tick` kills it after the grace."""
         if self._kill_at is None:
-            self._kill_at = time.monotonic() + GRACE_S
+            self._kill_at = time.monotonic() + grace_s
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:

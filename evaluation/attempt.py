@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_steer.training import ATTEMPT_DIR, CHECKPOINT, POINT, REPORTS, STOP
+from evaluation.checkpoints.folder import OWNER
+from hpo_steer.training import ATTEMPT_DIR, CHECKPOINT, POINT, PREEMPTED, REPORTS, STOP
 
 if TYPE_CHECKING:
     from hpo_steer.messages import Work
@@ -49,9 +50,16 @@ class AttemptFolder:
         os.makedirs(self.path, exist_ok=True)  # noqa: PTH103 - on the fast way, strings are enough
         return Path(self.path)
 
-    def ask_to_stop(self, reason: str) -> None:
-        """Lets the next `hpo_steer.report` raise `Stopped`."""
+    def ask_to_stop(self, reason: str, *, preempted: bool = False) -> None:
+        """Lets the next `hpo_steer.report` raise `Stopped`.
+
+        Args:
+            reason: why.
+            preempted: as the worker has to leave; it raises `Preempted`.
+        """
         folder = self.make()
+        if preempted:
+            (folder / PREEMPTED).touch()
         (folder / f"{STOP}.new").write_text(reason, encoding="utf-8")
         (folder / f"{STOP}.new").replace(folder / STOP)
 
@@ -76,8 +84,10 @@ class AttemptFolder:
             return
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
-            os.rmdir(f"{point}/{CHECKPOINT}")  # noqa: PTH106 - only if it is empty
-        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(f"{point}/{CHECKPOINT}")  # noqa: PTH106 - only if it is empty
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{point}/{OWNER}")  # noqa: PTH108
             os.rmdir(point)  # noqa: PTH106
 
     def environment(self, work: Work) -> dict[str, str]:

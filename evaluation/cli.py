@@ -52,7 +52,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --function train.py:train`\n\n"
     "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train {lr} --out {output}'`\n\n"
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --ship`\n\n"
-    "Ctrl-C finishes what runs; again stops at once. Neither loses a result.",
+    "Ctrl-C finishes what runs; again stops at once. SIGTERM has trainings save their checkpoints, and other workers "
+    "carry on with them. None of these loses a result.",
 )
 def evaluate(
     config: Annotated[Path | None, typer.Option(help="The experiment's file (YAML, TOML or JSON).")] = None,
@@ -294,9 +295,13 @@ def _work(assignment: Assignment) -> int:
         )
         display.say(_heading(assignment, worker.settings))
         try:
-            return 0 if worker.run() else 130
+            code = 0 if worker.run() else 130
         finally:
             warden.close()
+    if worker.hung:
+        sys.stdout.flush()
+        os._exit(code)  # the interpreter would wait for it
+    return code
 
 
 def _heading(assignment: Assignment, settings: WorkerSettings) -> str:

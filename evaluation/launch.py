@@ -16,6 +16,7 @@ from containers.launch import Mount
 from containers.process import Seat, Surroundings
 from containers.warden import MARK, Warden
 from containers.work_folder import WorkFolder
+from evaluation.checkpoints.keeper import Keeper
 from evaluation.link import link_package
 from evaluation.outbox import told_of
 from evaluation.resources.allotment import Allotment, Portion
@@ -168,14 +169,25 @@ def make_worker(
         logs=work_dir.resolve() / "logs",
         host=host,
         id=worker,
+        grace_s=evaluation.worker.grace_s,
         machine=machine,
         parent=assignment.parent,
     )
-    runner, supply = _runner_and_supply(assignment, warden, settings.logs, say, allotment.seats)
+    keeper = Keeper(settings.points, assignment.experiment, say)
+    runner, supply = _runner_and_supply(assignment, warden, settings.logs, keeper, say, allotment.seats)
     spool = Spool(work_dir.resolve() / "spool", worker, say)
-    return Worker(
-        transport, runner, spool, settings, say=say, show=show, supply=supply, allotment=allotment
-    ), warden
+    made = Worker(
+        transport,
+        runner,
+        spool,
+        settings,
+        keeper=keeper,
+        say=say,
+        show=show,
+        supply=supply,
+        allotment=allotment,
+    )
+    return made, warden
 
 
 def _tell(
@@ -199,13 +211,23 @@ def _tell(
 
 
 def _runner_and_supply(
-    assignment: Assignment, warden: Warden, logs: Path, say: Callable[[str], None], seats: Sequence[Seat]
+    assignment: Assignment,
+    warden: Warden,
+    logs: Path,
+    keeper: Keeper,
+    say: Callable[[str], None],
+    seats: Sequence[Seat],
 ) -> tuple[Runner, Supply | None]:
     """What runs points, and where its code comes from if that is not here."""
+
+    def make(todo: Assignment) -> Runner:
+        keeper.follow(todo.evaluation.checkpoint)
+        return make_runner(todo, warden, logs, say, seats)
+
     if not assignment.ships:
-        return make_runner(assignment, warden, logs, say, seats), None
+        return make(assignment), None
     runner = ShippedRunner()
-    workshop = Workshop(assignment, lambda todo: make_runner(todo, warden, logs, say, seats), say)
+    workshop = Workshop(assignment, make, say)
     cache = BundleCache(assignment.work_dir.resolve() / "bundles")
     return runner, Supply(cache, workshop, runner, say)
 
@@ -255,6 +277,7 @@ def make_runner(
             parameters=assignment.parameters,
             data=assignment.data,
             mounts=mounts,
+            keeps=evaluation.checkpoint is not None,
         )
     if evaluation.command is not None:
         return CommandRunner(evaluation.command, around, assignment.objectives, assignment.parameters, mounts)

@@ -27,6 +27,7 @@ class WorkerSettings:
         logs: logs of attempts are written here.
         host: the machine's name.
         id: the worker's.
+        grace_s: what it takes at most to save and leave at SIGTERM.
         machine: what its machine has; None: it does not say.
         parent: the process that has started it and without which it drains; None: it stands on its own.
     """
@@ -39,6 +40,7 @@ class WorkerSettings:
     logs: Path
     host: str
     id: str
+    grace_s: float = 25.0
     machine: Machine | None = None
     parent: int | None = None
 

@@ -15,16 +15,18 @@ ENOUGH = 2
 
 
 class Signals:
-    """Counts SIGINT and SIGTERM; SIGHUP counts twice, unless it is ignored (nohup).
+    """Counts SIGINT; SIGHUP counts twice, unless it is ignored (nohup). SIGTERM, however often, counts as one.
 
     Outside the main thread no handlers are installed; then somebody calls `count`.
 
     Attributes:
         number: how many have come.
+        preempted: SIGTERM was among them: the worker has to leave.
     """
 
     def __init__(self) -> None:
         self.number = 0
+        self.preempted = False
         self._read_end, self._write_end = os.pipe()
         for fd in (self._read_end, self._write_end):
             os.set_blocking(fd, False)
@@ -68,4 +70,7 @@ class Signals:
             os.write(self._write_end, b"\0")
 
     def _handle(self, number: int, _frame: object) -> None:
-        self.number += ENOUGH if number == signal.SIGHUP else 1
+        if number == signal.SIGTERM:
+            self.preempted, self.number = True, max(self.number, 1)
+        else:
+            self.number += ENOUGH if number == signal.SIGHUP else 1

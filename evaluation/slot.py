@@ -33,6 +33,10 @@ class SlotAttempt:
         asked: the failure it ends with if it heeds steering's stop.
         kill_by: when it is ended if it does not (monotonic).
         ending: the failure it ends with, as it is being ended.
+        fetching: its checkpoint is on its way, and its training begins with that.
+        saving: its training is over, with this outcome, and its checkpoint is being saved.
+        held_until: its training got a SIGTERM, and the worker may get one until then (monotonic).
+        duration_s: how long its training took, once it is over.
     """
 
     work: Work
@@ -48,6 +52,10 @@ class SlotAttempt:
     asked: FailureInfo | None = None
     kill_by: float | None = None
     ending: FailureInfo | None = None
+    fetching: bool = False
+    saving: Outcome | None = None
+    held_until: float | None = None
+    duration_s: float = 0.0
 
     def judge(self, outcome: Outcome) -> Outcome:
         """The outcome of one that was stopped: its values count only if it had finished before it noticed."""

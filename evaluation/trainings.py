@@ -21,10 +21,13 @@ from hpo_steer.messages import MAX_LOG_CHARS, FailureInfo, Stop, Work
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from evaluation.checkpoints.keeper import Keeper
     from evaluation.settings import WorkerSettings
     from hpo_steer.transport.base import Delivery
 
 REPORTS_S = 0.3
+TOGETHER_S = 1.0
+"""A batch system ends all processes of a job, and the worker may hear of it last."""
 STOP_GRACE_S = 10.0
 """How long a training may take to end by itself once steering has stopped it."""
 
@@ -37,6 +40,7 @@ class Trainings:
         outbox: where leases, reports and results go.
         settings: who the worker is, and where it keeps things.
         selector: told of what is to be waited for, with the `SlotAttempt` as its data.
+        keeper: sees to checkpoints.
         say: told a sentence when something happens that people should know.
         memory: sees to the trainings' bounds on memory; None: they have none.
 
@@ -51,12 +55,13 @@ class Trainings:
         outbox: Outbox,
         settings: WorkerSettings,
         selector: selectors.BaseSelector,
+        keeper: Keeper,
         say: Callable[[str], None],
         memory: MemoryWatch | None = None,
     ) -> None:
         self._memory = memory if memory is not None and memory.bounded else None
         self._runner, self._outbox, self._settings = runner, outbox, settings
-        self._selector, self._say = selector, say
+        self._selector, self._keeper, self._say = selector, keeper, say
         self.pace = Pace(settings.slots)
         self.tally = Tally()
         self._free = list(range(settings.slots - 1, -1, -1))
@@ -64,6 +69,7 @@ class Trainings:
         self._prepared: dict[Key, SlotAttempt] = {}
         self._serial = 0
         self._reports_at = self._memory_at = 0.0
+        self._kill_by: float | None = None
 
     def __len__(self) -> int:
         """Slots in use."""
@@ -83,8 +89,8 @@ class Trainings:
         return (each.delivery for each in self._attempts.values() if each.delivery is not None)
 
     def training(self) -> Iterator[Key]:
-        """The attempts whose training has begun."""
-        return (key for key, attempt in self._attempts.items() if attempt.handle is not None)
+        """The attempts whose training has begun, or whose checkpoint is on its way."""
+        return (key for key, each in self._attempts.items() if each.handle is not None or each.fetching)
 
     @property
     def all_train(self) -> bool:
@@ -106,7 +112,7 @@ class Trainings:
         attempt.slot = self._free.pop()
         self._attempts[key_of(work)] = attempt
         faults.reached("worker.taken")
-        if lease:
+        if lease or self._keeper.wants(work):
             self._lease(attempt)
         else:
             self.train(attempt)
@@ -123,11 +129,22 @@ class Trainings:
         return delivery
 
     def train(self, attempt: SlotAttempt) -> None:
-        """Starts the training of an attempt."""
+        """Starts the training of an attempt, once its checkpoint is here."""
+        if not attempt.fetching and self._keeper.wants(attempt.work):
+            attempt.fetching = True
+            self._keeper.bring(attempt.work, lambda: self._train(attempt))
+        elif not attempt.fetching:
+            self._train(attempt)
+
+    def _train(self, attempt: SlotAttempt) -> None:
+        attempt.fetching = False
+        if self._attempts.get(key_of(attempt.work)) is not attempt:
+            return
         attempt.began, attempt.started_at = time.monotonic(), time.time()
         try:
             attempt.handle = self._runner.start(self._task(attempt))
         except OSError as exc:
+            self._keeper.drop(attempt.work)
             self._finish(attempt, failed("error", f"the training cannot be started: {exc}"))
             return
         faults.reached("worker.training")
@@ -135,7 +152,7 @@ class Trainings:
             self._outbox.training(attempt.note(self._settings.id, attempt.handle))
         if attempt.handle.ready:
             self.look_at(attempt)
-            if self._attempts.get(key_of(attempt.work)) is not attempt:
+            if self._attempts.get(key_of(attempt.work)) is not attempt or attempt.saving is not None:
                 return
         attempt.fds = attempt.handle.fds()
         for fd in attempt.fds:
@@ -145,9 +162,24 @@ class Trainings:
         """Sees whether an attempt has ended."""
         if attempt.handle is None or self._attempts.get(key_of(attempt.work)) is not attempt:
             return
-        outcome = attempt.handle.poll(time.monotonic())
-        if outcome is not None:
-            self._finish(attempt, attempt.judge(outcome))
+        if attempt.saving is not None:
+            return
+        now = time.monotonic()
+        outcome = attempt.handle.poll(now)
+        if outcome is not None and outcome.terminated and attempt.asked is None and attempt.ending is None:
+            attempt.saving, attempt.held_until = outcome, now + TOGETHER_S
+            self._unwatch(attempt)
+        elif outcome is not None:
+            self._over(attempt, attempt.judge(outcome), outcome.rest)
+
+    def _over(self, attempt: SlotAttempt, outcome: Outcome, rest: Callable[[], None] | None) -> None:
+        """A training is over: its result goes out once its checkpoint is safe."""
+        attempt.duration_s = time.monotonic() - attempt.began
+        attempt.saving, attempt.held_until = outcome, None
+        if not self._keeper.keep(attempt.work, rest, lambda: self._finish(attempt, outcome)):
+            self._finish(attempt, outcome)
+        else:
+            self._unwatch(attempt)
 
     def stop(self, stop: Stop) -> None:
         """Steering has stopped an attempt."""
@@ -157,18 +189,41 @@ class Trainings:
         reason = stop.reason or "steering has ended this attempt"
         attempt.asked = FailureInfo(kind=stop.kind, message=reason)
         if attempt.handle is None:
+            self._keeper.drop(attempt.work)
             self._finish(attempt, Outcome(failure=attempt.asked))
             return
         attempt.kill_by = time.monotonic() + STOP_GRACE_S
         with contextlib.suppress(OSError):
             attempt.folder.ask_to_stop(reason)
 
+    def release(self, kill_by: float) -> None:
+        """The worker has to leave: what trains is asked to save and end, what does not is released at once.
+
+        Args:
+            kill_by: when trainings that do not heed it are killed, by the monotonic clock.
+        """
+        self._kill_by = kill_by
+        why = "the worker has to leave (SIGTERM)"
+        for attempt in list(self._attempts.values()):
+            attempt.kill_by = kill_by if attempt.kill_by is None else min(attempt.kill_by, kill_by)
+            if attempt.asked is None:
+                attempt.asked = FailureInfo(kind="released", message=why)
+            if attempt.handle is None:
+                self._keeper.drop(attempt.work)
+                self._finish(attempt, Outcome(failure=attempt.asked))
+            elif attempt.held_until is not None and attempt.saving is not None:
+                self._over(attempt, attempt.judge(attempt.saving), attempt.saving.rest)
+            elif attempt.saving is None:
+                with contextlib.suppress(OSError):
+                    attempt.folder.ask_to_stop(why, preempted=attempt.asked.kind == "released")
+                attempt.handle.preempt(max(kill_by - time.monotonic(), 0.0))
+
     def disconnected(self) -> None:
         """What is training goes on, its result is sent later; what was not begun goes to other workers."""
         self.forget()
         for attempt in list(self._attempts.values()):
             attempt.delivery = None
-            if attempt.handle is None:
+            if attempt.handle is None and not attempt.fetching:
                 self._drop(attempt)
 
     def _lease(self, attempt: SlotAttempt) -> None:
@@ -190,7 +245,7 @@ class Trainings:
     def _finish(self, attempt: SlotAttempt, outcome: Outcome) -> None:
         """Frees the slot and sends the result."""
         work, failure, handle = attempt.work, outcome.failure, attempt.handle
-        duration_s = time.monotonic() - attempt.began if attempt.began else 0.0
+        duration_s = attempt.duration_s
         if outcome.duration_s is not None:
             duration_s = outcome.duration_s
         if handle is not None:
@@ -200,6 +255,8 @@ class Trainings:
         self._drop(attempt)
         if failure is None:
             self.tally.done += 1
+        elif failure.kind == "released":
+            self._say(f"point {work.point} is released (attempt {work.attempt}): {failure.message}")
         else:
             self.tally.failed += 1
             self._say(
@@ -220,11 +277,15 @@ class Trainings:
 
     def _drop(self, attempt: SlotAttempt) -> None:
         """Frees an attempt's slot."""
-        for fd in attempt.fds:
-            self._selector.unregister(fd)
+        self._unwatch(attempt)
         attempt.folder.remove()
         del self._attempts[key_of(attempt.work)]
         self._free.append(attempt.slot)
+
+    def _unwatch(self, attempt: SlotAttempt) -> None:
+        for fd in attempt.fds:
+            self._selector.unregister(fd)
+        attempt.fds = ()
 
     def _pass_on_reports(self, attempt: SlotAttempt) -> None:
         had = attempt.folder.bad_reports
@@ -239,6 +300,8 @@ class Trainings:
         """Hands the next points to the child beforehand, so that it need not wait for each."""
         tasks = []
         for delivery in deliveries:
+            if self._keeper.wants(delivery.message):  # it begins with its checkpoint
+                break
             key = key_of(delivery.message)
             attempt = self._prepared.get(key)
             if attempt is None:
@@ -282,7 +345,7 @@ class Trainings:
         running = {
             attempt.slot: (attempt, attempt.handle)
             for attempt in self._attempts.values()
-            if attempt.handle is not None and attempt.ending is None
+            if attempt.handle is not None and attempt.ending is None and attempt.saving is None
         }
         if not running:
             return
@@ -299,6 +362,10 @@ class Trainings:
             self._lease(attempt)
             self._outbox.training(attempt.note(self._settings.id, handle))
             self.pace.overran()
+        if attempt.saving is not None:
+            if attempt.held_until is not None and now >= attempt.held_until:
+                self._over(attempt, attempt.judge(attempt.saving), attempt.saving.rest)
+            return
         if attempt.ending is None:
             if timeout_s is not None and running_s >= timeout_s:
                 attempt.ending = FailureInfo(kind="timeout", message=f"no result within {timeout_s:g} s")
@@ -306,4 +373,6 @@ class Trainings:
                 attempt.ending = attempt.asked
             if attempt.ending is not None:
                 handle.stop()
+        if self._kill_by is not None and now >= self._kill_by:
+            handle.kill()
         self.look_at(attempt)

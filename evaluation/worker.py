@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import sys
@@ -29,6 +30,7 @@ from hpo_steer.transport.base import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from evaluation.checkpoints.keeper import Keeper
     from evaluation.resources.allotment import Allotment
     from evaluation.runners.base import Runner
     from evaluation.settings import WorkerSettings
@@ -40,6 +42,8 @@ ADOPT_S = 10.0
 _CONFIRM_S = 10.0
 """How long an ending worker waits until its results are confirmed."""
 _UNKNOWN = -1
+_SAVING, _GOODBYE = 0.6, 0.1
+"""At SIGTERM: the share of the grace time that trainings have to save, and the one for the results at its end."""
 
 
 def _to_stderr(line: str) -> None:
@@ -59,6 +63,7 @@ class Worker:
         runner: what trains.
         spool: keeps results until they are confirmed.
         settings: the rest.
+        keeper: sees to checkpoints.
         say: told a sentence when something happens that people should know.
         show: told several times a second how things stand.
         supply: has the code at hand, if steering ships it.
@@ -75,25 +80,27 @@ class Worker:
         spool: Spool,
         settings: WorkerSettings,
         *,
+        keeper: Keeper,
         say: Callable[[str], None] = _to_stderr,
         show: Callable[[Snapshot], None] | None = None,
         supply: Supply | None = None,
         allotment: Allotment | None = None,
     ) -> None:
         self._transport, self._runner, self.settings = transport, runner, settings
-        self._say, self._show, self._supply = say, show, supply
+        self._say, self._show, self._supply, self._keeper = say, show, supply, keeper
         self._outbox = Outbox(transport, spool, settings, say)
         self._signals = Signals()
         self._selector = selectors.DefaultSelector()
         self._allotment = allotment
         memory = allotment.memory if allotment is not None else None
-        self._trainings = Trainings(runner, self._outbox, settings, self._selector, say, memory)
+        self._trainings = Trainings(runner, self._outbox, settings, self._selector, keeper, say, memory)
         self._pace = self._trainings.pace
         self._backlog = Backlog()
         self._to_settle: list[Delivery[Work]] = []
         self._credit = _UNKNOWN
         self._connected = True
         self._released: str | None = None
+        self._leave_by: float | None = None
         self._beat_at = self._tick_at = 0.0
         self._adopt_at = time.monotonic() + ADOPT_S
 
@@ -102,7 +109,8 @@ class Worker:
     def run(self) -> bool:
         """Works until it is told to end.
 
-        The first SIGTERM or SIGINT (or `drain`) finishes what runs, the second ends it at once.
+        The first SIGINT (or `drain`) finishes what runs, the second ends it at once. SIGTERM has trainings saved and
+        released, and ends within the grace time.
 
         Returns:
             Whether it ended in order, or steering did; False: at once, with trainings killed.
@@ -120,6 +128,7 @@ class Worker:
             self._runner.close()
             if self._supply is not None:
                 self._supply.close()
+            self._keeper.close()
             self._transport.close()
             self._outbox.close()
             if self._allotment is not None:
@@ -130,9 +139,15 @@ class Worker:
         """As a signal: takes no more points; called once more, it ends at once. From any thread."""
         self._signals.count()
 
+    @property
+    def hung(self) -> bool:
+        """Whether a thread still waits for a place that does not answer."""
+        return self._keeper.hung
+
     def _begin(self) -> None:
         self._selector.register(self._transport.fileno(), selectors.EVENT_READ, self._receive)
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._signals.clear)
+        self._selector.register(self._keeper.fileno(), selectors.EVENT_READ, self._keeper.advance)
         if self._supply is not None:
             self._supply.open(self._outbox)
             self._selector.register(self._supply.fileno(), selectors.EVENT_READ, self._supply.advance)
@@ -145,10 +160,13 @@ class Worker:
         told = False
         while not self._must_end():
             if self._signals.number:
-                if not told:
+                if self._signals.preempted and self._leave_by is None:
+                    told = True
+                    self._start_releasing()
+                elif not told:
                     told = True
                     self._start_draining()
-                if not self._trainings:
+                if not self._trainings or time.monotonic() >= (self._leave_by or math.inf):
                     return
             self._set_credit()
             self._step()
@@ -178,6 +196,18 @@ class Worker:
         if running := len(self._trainings):
             self._say(f"draining: {running} running; again to stop at once, they will be evaluated anew")
 
+    def _start_releasing(self) -> None:
+        """Has trainings saved, so that other workers carry on with them."""
+        grace_s, now = self.settings.grace_s, time.monotonic()
+        self._leave_by = now + (1.0 - _GOODBYE) * grace_s
+        saved_by = now + (1.0 - 2 * _GOODBYE) * grace_s
+        self._set_credit()
+        self._give_back_waiting()
+        if running := len(self._trainings):
+            self._say(f"SIGTERM: {running} running, saved and released within {grace_s:g} s")
+        self._keeper.leave(saved_by)
+        self._trainings.release(now + _SAVING * grace_s if self._keeper.travels else saved_by)
+
     def _leave(self) -> bool:
         """Says goodbye; results that nobody has confirmed stay in the spool."""
         if not self._must_end():
@@ -190,11 +220,13 @@ class Worker:
         held = list(self._deliveries())
         if held and self._connected:
             self._transport.release(held)
-        self._outbox.bye("drained" if orderly else "stopped")
+        self._outbox.bye("preempted" if self._signals.preempted else "drained" if orderly else "stopped")
         return orderly
 
     def _await_confirms(self) -> None:
         deadline = time.monotonic() + _CONFIRM_S
+        if self._leave_by is not None:
+            deadline = self._leave_by + 0.5 * _GOODBYE * self.settings.grace_s
         while len(self._outbox) and not self._must_end() and time.monotonic() < deadline:
             self._selector.select(0.2)
             self._signals.clear()
@@ -326,6 +358,7 @@ class Worker:
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK_S
         self._trainings.tick(now)
+        self._keeper.tick(now)
         if self._supply is not None:
             self._supply.tick(now)
             self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self.settings.heartbeat_s))

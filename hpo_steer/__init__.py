@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpo_steer.algorithm import Failure, Observation, Point, SearchAlgorithm
-    from hpo_steer.errors import HpoSteerError, InvalidPoint, Stopped
+    from hpo_steer.errors import HpoSteerError, InvalidPoint, Preempted, Stopped
     from hpo_steer.objectives import Objective
     from hpo_steer.registry import create_algorithm
     from hpo_steer.space import SearchSpace
@@ -23,6 +23,7 @@ _HOMES = {
     "Objective": "objectives",
     "Observation": "algorithm",
     "Point": "algorithm",
+    "Preempted": "errors",
     "SearchAlgorithm": "algorithm",
     "SearchSpace": "space",
     "Stopped": "errors",
@@ -39,6 +40,7 @@ __all__ = [
     "Objective",
     "Observation",
     "Point",
+    "Preempted",
     "SearchAlgorithm",
     "SearchSpace",
     "Stopped",

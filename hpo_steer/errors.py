@@ -21,9 +21,11 @@ Standard library only and Python 3.9 syntax: this file is also imported inside u
     ├── TransportError           messages cannot travel; retried with back-off
     │   └── MalformedMessage     one message is no message of ours; it goes to the dead letters
     ├── BundleError              a code bundle cannot be had or used; a worker takes no points until it can
+    ├── CheckpointError          a checkpoint cannot be saved or fetched; said once, the training goes on
     ├── AlgorithmError           an ask or tell failed; the experiment stops, and resumes when started again
     ├── InvalidPoint             raised by a training: this point cannot be evaluated (failure kind `invalid`)
     └── Stopped                  raised inside a training: steering has ended it (failure kind `pruned`)
+        └── Preempted            its worker has to leave: save and return; another one carries on (`released`)
 """
 
 from __future__ import annotations
@@ -140,6 +142,10 @@ class BundleError(HpoSteerError):
     """A code bundle cannot be had, is damaged, or cannot be used here; workers try again after a while."""
 
 
+class CheckpointError(HpoSteerError):
+    """A checkpoint cannot be saved or fetched; the training goes on without."""
+
+
 class AlgorithmError(HpoSteerError):
     """A search method failed; the experiment stops and can be resumed."""
 
@@ -150,6 +156,13 @@ class InvalidPoint(HpoSteerError):
 
 class Stopped(HpoSteerError):
     """Raised inside a training by ``report`` once steering has ended it."""
+
+
+class Preempted(Stopped):
+    """Raised inside a training by ``report`` once its worker has to leave: save, and let it pass or return.
+
+    The next attempt, on whichever worker, finds what was saved.
+    """
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

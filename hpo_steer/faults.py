@@ -31,6 +31,8 @@ POINTS: Dict[str, str] = {
     "worker.started": "`started` was sent, and is not confirmed",
     "worker.leased": "`started` is confirmed, and the work is not acknowledged",
     "worker.training": "the training runs",
+    "worker.uploading": "a checkpoint is half way to the place where other workers find it",
+    "worker.uploaded": "its archive is there, and nobody takes it yet",
     "worker.trained": "the outcome is known, and on no disk",
     "worker.spooling": "the result is half way to the spool",
     "worker.spooled": "the result is in the spool, and not sent",

@@ -191,6 +191,7 @@ class Work(Message):
         iteration: the iteration that proposed it, from 1.
         params: what the training gets: the point's parameters and the model's constants.
         timeout_s: when the attempt counts as failed; None: never.
+        parent: the point whose last checkpoint this one begins with; None: none.
         bundle: the SHA-256 of the code bundle that steering ships; None: it ships none.
         bundle_url: where the bundle lies, besides at steering.
     """
@@ -202,6 +203,7 @@ class Work(Message):
     iteration: Id
     params: Params
     timeout_s: Annotated[float, Field(gt=0, le=MAX_DURATION_S)] | None = None
+    parent: Id | None = None
     bundle: Sha256 | None = None
     bundle_url: Url | None = None
 
@@ -363,11 +365,17 @@ class Report(WorkerEvent):
 
 
 class FailureInfo(BaseModel):
-    """A failure as it travels."""
+    """A failure as it travels.
+
+    Attributes:
+        kind: of failures; or ``released``: the worker had to leave, so that the point goes out again at once. No
+            algorithm hears of that, and it counts against nothing.
+        message: why, for people.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    kind: FailureKind
+    kind: FailureKind | Literal["released"]
     message: Annotated[str, Field(max_length=MAX_FAILURE), AfterValidator(_without_nul)] = ""
 
 

@@ -7,7 +7,8 @@ A worker and its trainings meet in the attempt's folder, which the environment v
 `HPO_STEER_ATTEMPT_DIR` names (so it works in subprocesses of the training too):
 
 - ``reports.jsonl``: a line for each `report`, ``{"step": 3, "metrics": {"loss": 0.2}}``;
-- ``stop``: there once steering has ended the attempt; its text is the reason;
+- ``stop``: there once the attempt is to end; its text is the reason;
+- ``preempted``: there before ``stop`` is, if the worker has to leave, and a later attempt carries on;
 - ``../checkpoint/``: kept from one attempt at the point to the next.
 """
 
@@ -20,7 +21,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
 
-from hpo_steer.errors import Stopped
+from hpo_steer.errors import Preempted, Stopped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,7 @@ ATTEMPT_DIR = "HPO_STEER_ATTEMPT_DIR"
 POINT = "HPO_STEER_POINT"
 REPORTS = "reports.jsonl"
 STOP = "stop"
+PREEMPTED = "preempted"
 CHECKPOINT = "checkpoint"
 
 
@@ -64,7 +66,8 @@ def report(step: int, **metrics: Any) -> None:
         metrics: numbers, or what `float` makes one of. Those that are not finite are left out.
 
     Raises:
-        Stopped: steering has ended this attempt; let it pass, or save and return.
+        Preempted: the worker has to leave; save, and let it pass or return. A later attempt carries on.
+        Stopped: steering has ended this attempt; let it pass, or save and return. (`Preempted` is one, too.)
         TypeError: a step or metric that is no number.
 
     Example:
@@ -86,15 +89,17 @@ def report(step: int, **metrics: Any) -> None:
     except OSError:
         return
     _Memory.stopped_in = folder
+    if os.path.exists(os.path.join(folder, PREEMPTED)):  # noqa: PTH110, PTH118
+        raise Preempted(reason or "the worker has to leave")
     raise Stopped(reason or "steering has ended this attempt")
 
 
 def checkpoint_dir() -> Path:
     """The folder for this point's checkpoints, made if need be.
 
-    A later attempt at the same point on this machine (or on a shared file system) finds what earlier ones
-    left. Nobody deletes it. Write files under another name first and rename them, as an attempt may end at
-    any moment.
+    A later attempt at the same point finds what earlier ones left: on this machine, on a shared file system, or
+    anywhere with `evaluation.checkpoint.url`. Nobody deletes it. Write files under another name that ends in
+    ``.tmp`` first and rename them, as an attempt may end, and the folder may be saved, at any moment.
     """
     from pathlib import Path  # here, as a child's start should be quick
 

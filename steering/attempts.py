@@ -174,6 +174,9 @@ class Attempts:
             self.dropped += 1
             return
         current = event.attempt == point.attempt
+        if event.failure is not None and event.failure.kind == "released":
+            self._release(event, point, event.failure.message)
+            return
         outcome = self._outcome(event)
         elsewhere = point.state == "running" and event.worker != point.worker
         if isinstance(outcome, Failure) and (elsewhere or not current):  # a value is welcome from anybody
@@ -211,14 +214,55 @@ class Attempts:
             duration_s=event.duration_s,
         )
 
+    def _release(self, event: Result, point: LivePoint, why: str) -> None:
+        """A worker that had to leave has saved an attempt: the point goes out again at once, and nothing counts."""
+        if event.attempt != point.attempt or (point.state == "running" and event.worker != point.worker):
+            self.dropped += 1
+            if point.claimant is not None and point.claimant[0] == event.worker:
+                point.claimant = None
+            return
+        if point.claimant is not None:
+            self.lose(point, why, blame=False)
+            return
+        if point.state == "queued":
+            self._fleet.add_busy(event.duration_s)
+        started_at = self._write_end(event, point, Failure("lost", why), current=True, kind="released")
+        point.attempts = event.attempt
+        if point.pruned is not None:
+            self._searches.end_point(
+                point, Failure("pruned", point.pruned), worker=event.worker, started_at=started_at
+            )
+        elif self._searches.cut(point):
+            self._searches.end_point(
+                point, Failure("cancelled", f"its worker is gone ({why}) and the search has stopped")
+            )
+        else:
+            point.forgiven += 1
+            self._notify("released", f"point {event.point} was released ({why}); it goes out again")
+            self._requeue(point, 0.0)
+
     def _measure(self, duration_s: float) -> None:
         known = self.typical_s if self.typical_s is not None else duration_s
         self.typical_s = known + 0.1 * (duration_s - known) if duration_s < 1.0 else duration_s
 
     def _write_end(
-        self, event: Result, point: LivePoint, outcome: dict[str, float] | Failure, *, current: bool
+        self,
+        event: Result,
+        point: LivePoint,
+        outcome: dict[str, float] | Failure,
+        *,
+        current: bool,
+        kind: str | None = None,
     ) -> float:
-        """Writes the attempt's row; returns when it began, by our clock."""
+        """Writes the attempt's row; returns when it began, by our clock.
+
+        Args:
+            event: the result.
+            point: whose attempt it was.
+            outcome: what came of it.
+            current: whether it is the attempt under way.
+            kind: what the row says instead of the failure's kind.
+        """
         ended_at = self._clock.time()
         started_at = point.started_at if current and point.started_at else ended_at - event.duration_s
         ended_at = max(ended_at, started_at)  # the clock may have been set back meanwhile
@@ -230,7 +274,7 @@ class Attempts:
             started_at,
             ended_at,
             event.duration_s,
-            outcome.kind if isinstance(outcome, Failure) else "done",
+            kind or (outcome.kind if isinstance(outcome, Failure) else "done"),
             outcome.message if isinstance(outcome, Failure) else "",
             event.log,
         )
@@ -240,7 +284,8 @@ class Attempts:
     def _outcome(self, event: Result) -> dict[str, float] | Failure:
         """The values of objectives and constrained metrics, or why there are none."""
         if event.failure is not None:
-            return Failure(event.failure.kind, event.failure.message)
+            kind = event.failure.kind
+            return Failure("lost" if kind == "released" else kind, event.failure.message)
         metrics = event.metrics or {}
         names = self._experiment.measured
         if missing := [name for name in names if name not in metrics]:

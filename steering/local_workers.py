@@ -145,6 +145,16 @@ class LocalWorkers:
             lines = log.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
+    @property
+    def alive(self) -> bool:
+        """Whether any of them runs."""
+        return any(seat.process.poll() is None for seat in self._seats.values())
+
+    def dismiss(self) -> None:
+        """Has them save what they train, and end; `tend` would replace them."""
+        for seat in self._seats.values():
+            seat.process.terminate()
+
     def stop(self, grace_s: float) -> None:
         """Asks them to end, and ends those that don't within the grace time."""
         for seat in self._seats.values():

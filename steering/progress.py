@@ -231,6 +231,7 @@ class PlainProgress(Progress):
             "iteration",
             "failed",
             "lost",
+            "released",
             "retry",
             "worker",
             "broker",
@@ -303,6 +304,7 @@ class LiveProgress(Progress):
         {
             "failed",
             "lost",
+            "released",
             "retry",
             "broker",
             "warning",

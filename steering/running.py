@@ -109,7 +109,7 @@ def _confirm_fresh(folder: Path, *, in_database: bool) -> None:
 
 
 class _Signals:
-    """The first Ctrl-C drains, the second stops at once; SIGTERM stops at once.
+    """The first Ctrl-C drains, the second stops at once; so does SIGTERM, once workers of this machine have saved.
 
     Attributes:
         session: what to interrupt, once it is open.
@@ -132,7 +132,8 @@ class _Signals:
         if self.session is None:
             raise KeyboardInterrupt
         if number_ == signal.SIGTERM:
-            self.session.interruptions = 2
+            self.session.interruptions = max(self.session.interruptions, 2)
+            self.session.preempted = True
         else:
             self.session.interruptions += 1
 

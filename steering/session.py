@@ -102,6 +102,7 @@ class Session:
         self.waiting: str | None = None
         self.resumed, self.again = resumed, 0
         self.interruptions = 0
+        self.preempted = False
         self.began = time.monotonic()
 
     @property
@@ -246,11 +247,26 @@ class Session:
                     quiet_since = time.monotonic()
                 elif time.monotonic() - quiet_since > _QUIET_S:
                     break
+        if self.preempted and not loop.over:
+            self._have_saved()
         reasons = {name: tuned.ended for name, tuned in loop.models.items() if tuned.ended is not None}
         interrupted = not loop.over
         text = "; ".join(sorted(set(reasons.values())))
         loop.finish(None if interrupted else text)
         return Outcome(interrupted, reasons, found=loop.counts.done > 0)
+
+    def _have_saved(self) -> None:
+        """Lets the workers of this machine save and release what they train."""
+        self.loop.hold()
+        self._workers.dismiss()
+        deadline = time.monotonic() + self.experiment.evaluation.worker.grace_s
+        while (
+            self._workers.alive
+            and self.loop.book.running()
+            and time.monotonic() < deadline
+            and self.interruptions < 3
+        ):
+            self.loop.step(_TICK_S)
 
     def _heed_requests(self) -> None:
         """Does what ``hpo-steer retry`` has asked for; while an algorithm is choosing points it waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from hpo_steer.child import clean
 from hpo_steer.messages import FailureInfo, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from evaluation.attempt import AttemptFolder
@@ -42,11 +43,15 @@ class Outcome:
         metrics: finite numbers by name.
         failure: why there are none.
         duration_s: how long it took, where its process has measured that.
+        terminated: it was ended by a SIGTERM that did not come from its handle.
+        rest: what is still to be done for it before its checkpoint is saved; it may block, so not in the loop.
     """
 
     metrics: Mapping[str, float] | None = None
     failure: FailureInfo | None = None
     duration_s: float | None = None
+    terminated: bool = False
+    rest: Callable[[], None] | None = None
 
 
 class Handle(ABC):
@@ -76,6 +81,9 @@ class Handle(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Asks its processes to end; they are killed after a grace of some seconds."""
+
+    def preempt(self, grace_s: float) -> None:  # noqa: B027 - where `hpo_steer.report` says it, nothing else need
+        """Asks its processes to save and end, as the worker has to leave; they are killed after the grace."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -117,6 +125,11 @@ class Runner(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends every process; spent and running handles are void."""
+
+
+def terminated(code: int) -> bool:
+    """Whether an exit code says SIGTERM, of the process itself or as a shell or a container tells it."""
+    return code in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def failed(kind: str, message: str) -> Outcome:

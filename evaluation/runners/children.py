@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
+from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, terminated
 from evaluation.runners.pipe import Child, key_of
 
 if TYPE_CHECKING:
@@ -142,12 +142,17 @@ class _OneShot(Handle):
         self._runner.ended(self._task.slot)
         code = self._child.end()
         if self._answer is None:
-            return failed("error", f"the training {self._child.group.died(code, 'before it returned')}")
+            outcome = failed("error", f"the training {self._child.group.died(code, 'before it returned')}")
+            return replace(outcome, terminated=terminated(code))
         outcome = self._child.target.outcome(self._answer)
         return replace(outcome, duration_s=None)  # its start and end count too
 
     def stop(self) -> None:
         self._child.group.terminate()
+
+    def preempt(self, grace_s: float) -> None:
+        if not self._child.target.trusted:
+            self._child.group.terminate(grace_s)
 
     def kill(self) -> None:
         self._child.group.kill()
@@ -189,6 +194,7 @@ class _Warm(Handle):
         if answer is None:
             code = child.group.reap()
             outcome = failed("error", f"the training {child.group.died(code, 'before it returned')}")
+            outcome = replace(outcome, terminated=terminated(code))
         else:
             outcome = child.target.outcome(answer)
             if not self._foreseen:
@@ -218,6 +224,11 @@ class _Warm(Handle):
     def stop(self) -> None:
         self._told_to_end = True
         self._child.group.terminate()
+
+    def preempt(self, grace_s: float) -> None:
+        self._told_to_end = True
+        if not self._child.target.trusted:
+            self._child.group.terminate(grace_s)
 
     def kill(self) -> None:
         self._told_to_end = True

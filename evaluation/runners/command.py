@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from containers.launch import Mount
 from containers.process import ProcessGroup, Surroundings
 from evaluation.attempt import open_log, remove_if_empty
-from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer
+from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer, terminated
 from hpo_steer.child import check_metrics
 from hpo_steer.config.surroundings import INPUT, OUTPUT, PLACEHOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _KEPT_OUTPUT = 262_144
 _MAX_OUTPUT_FILE = 8_000_000
@@ -104,8 +105,13 @@ class CommandRunner(Runner):
     def look_after(self, task: Task, now: float) -> None:
         """Called now and then while a command runs."""
 
-    def over(self, task: Task, code: int) -> None:
-        """Called when a command has ended with an exit code, and all that it has started."""
+    def over(self, task: Task, code: int) -> Callable[[], None] | None:  # noqa: ARG002 - others need them
+        """Called when a command has ended with an exit code, and all that it has started.
+
+        Returns:
+            What is still to be done, off the loop.
+        """
+        return None
 
     def ended(self, handle: _Running) -> None:
         """A handle is spent."""
@@ -147,6 +153,7 @@ class _Running(Handle):
         self._runner, self._task = runner, task
         self._stdout = bytearray()
         self._open = True
+        self._rest: Callable[[], None] | None = None
         self._log_fd = open_log(task.log)
         self._pipe, stdout_fd = os.pipe()
         os.set_blocking(self._pipe, False)
@@ -176,11 +183,16 @@ class _Running(Handle):
             return None
         code = self.end()
         if code != 0:
-            return failed("error", f"the command {self._group.died(code)}")
-        return self._runner.read(self._task, bytes(self._stdout))
+            outcome = failed("error", f"the command {self._group.died(code)}")
+        else:
+            outcome = self._runner.read(self._task, bytes(self._stdout))
+        return replace(outcome, rest=self._rest, terminated=terminated(code))
 
     def stop(self) -> None:
         self._group.terminate()
+
+    def preempt(self, grace_s: float) -> None:
+        self._group.terminate(grace_s)
 
     def kill(self) -> None:
         self._group.kill()
@@ -198,7 +210,7 @@ class _Running(Handle):
             os.close(self._pipe)
             os.close(self._log_fd)
             remove_if_empty(self._task.log)
-            self._runner.over(self._task, code)
+            self._rest = self._runner.over(self._task, code)
         self._runner.ended(self)
         return code
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from evaluation.runners.command import CommandRunner, fill
 from hpo_steer.training import CHECKPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from containers.process import Surroundings
     from containers.work_folder import WorkFolder
@@ -43,6 +44,7 @@ class FilesRunner(CommandRunner):
         parameters: names that the search space knows.
         data: the data files of each model that has its own.
         mounts: what its container sees besides the working folder and the point's.
+        keeps: whether the checkpoint of an attempt that has succeeded stays, for points that carry on from it.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class FilesRunner(CommandRunner):
         parameters: Sequence[str] = (),
         data: Mapping[str, Sequence[str]] = _NO_DATA,
         mounts: Sequence[Mount] = (),
+        keeps: bool = False,
     ) -> None:
         seen = Mount(str(source.source), str(source.source), writable=False)  # what the links point to
         super().__init__(command, around, objectives, parameters, (*mounts, seen))
         self._files, self._source, self._data = files, source, data
+        self._keeps = keeps
         self._savers: dict[str, _Saver] = {}
 
     def start(self, task: Task) -> Handle:
@@ -100,10 +104,13 @@ class FilesRunner(CommandRunner):
         """Saves its checkpoint when it is time."""
         self._savers[task.folder.path].save_if_due(now)
 
-    def over(self, task: Task, code: int) -> None:
+    def over(self, task: Task, code: int) -> Callable[[], None] | None:
         """Keeps what is to be kept of an attempt."""
         saver = self._savers.pop(task.folder.path)
-        saver.finish(keep=code != 0)
+        return partial(self._keep, task, saver, wanted=code != 0 or self._keeps)
+
+    def _keep(self, task: Task, saver: _Saver, *, wanted: bool) -> None:
+        saver.finish(keep=wanted)
         folder = self._folder(task)
         for name in (self._files.metrics, self._files.meta):
             if name is not None and (folder / name).is_file():
@@ -146,8 +153,6 @@ class _Saver:
         """The attempt is over: its last state is saved for the next one, or none is needed any more."""
         if self._thread is not None:
             self._thread.join()
-        if not self._files.checkpoint:
-            return
         if keep:
             self._save()
         else:
@@ -159,8 +164,7 @@ class _Saver:
             half = self._kept / f"{name}.half"
             try:
                 if _copy(self._folder / name, half):
-                    _remove(self._kept / name)
-                    half.replace(self._kept / name)
+                    _replace(half, self._kept / name)
             except OSError:  # it changes while it is copied, or the disk is full: the older one stays
                 _remove(half)
 
@@ -176,6 +180,16 @@ def _copy(source: Path, target: Path) -> bool:
     else:
         shutil.copy2(source, target)
     return True
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Puts a file or a folder into the place of another, in next to no time."""
+    old = path.with_name(f"{path.name}.old.tmp")
+    _remove(old)
+    if path.is_dir() and not path.is_symlink():
+        path.rename(old)
+    new.replace(path)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:

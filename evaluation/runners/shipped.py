@@ -107,6 +107,9 @@ class _Watched(Handle):
     def stop(self) -> None:
         self._handle.stop()
 
+    def preempt(self, grace_s: float) -> None:
+        self._handle.preempt(grace_s)
+
     def kill(self) -> None:
         self._handle.kill()
 

@@ -107,6 +107,8 @@ class Bench:
             outcome = handle.poll(now)
             steps += [report.step for report in folder.new_reports()]
             if outcome is not None:
+                if outcome.rest is not None:
+                    outcome.rest()
                 break
             if stop_after_s is not None and stopped_at is None and now - began >= stop_after_s:
                 stopped_at = now

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from hpo_steer.config.checkpoint import Checkpoint, checkpointed
 from hpo_steer.config.container import Container, Files, imaged
 from hpo_steer.config.loggers import Loggers, listed
 from hpo_steer.config.pruning import Pruning
 from hpo_steer.config.section import Count, Positive, Section
+from hpo_steer.config.worker_life import WorkerLife
 from hpo_steer.errors import ConfigError
 from hpo_steer.free_space import search_space
 from hpo_steer.limits import MAX_SHIPPED_MIB
@@ -173,6 +175,8 @@ class Evaluation(Section):
         service: a program that stays up and takes a point a line; empty: the entry point of the container's image.
         container: what the function, command or service runs in.
         files: the files through which a command meets the worker.
+        checkpoint: what becomes of the state that trainings save; a URL or ``true`` may stand for the section.
+        worker: when a worker ends, and how.
         ship: steering sends the folder with the code to its workers; None: they have it.
         python: the interpreter that runs the function; the default is the one hpo-steer runs in.
         env: environment variables for the training.
@@ -201,6 +205,8 @@ class Evaluation(Section):
     service: list[str] | None = None
     container: Container | None = None
     files: Files | None = None
+    checkpoint: Checkpoint | None = None
+    worker: WorkerLife = WorkerLife()
     ship: Ship | None = None
     python: str | None = None
     env: dict[str, str] = {}
@@ -231,6 +237,11 @@ class Evaluation(Section):
     @classmethod
     def _container(cls, value: Any) -> Any:
         return imaged(value)
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _checkpoint(cls, value: Any) -> Any:
+        return checkpointed(value)
 
     @field_validator("command", "service", mode="before")
     @classmethod

@@ -69,6 +69,7 @@ def summary(view: "RunView") -> dict[str, Any]:
             "feasible": sum(view.feasible(p) for p in view.points),
         },
         "failed": dict(counts.failed),
+        "released": _released(view),
         "last_failure": messages[-1] if messages else None,
         "iterations": len(view.iterations),
         "ask_s": {"last": asks[-1], "median": sorted(asks)[len(asks) // 2], "longest": max(asks)}
@@ -81,6 +82,13 @@ def summary(view: "RunView") -> dict[str, Any]:
         **_volume(view.volume()),
         "models": [_model(view, model.name, model.ended) for model in view.models],
     }
+
+
+def _released(view: "RunView") -> int:
+    """How many attempts their workers have released, as those had to leave."""
+    if not any(point.forgiven for point in view.points):
+        return 0
+    return sum(attempt.outcome == "released" for attempt in view.attempts)
 
 
 def _volume(volume: "Volume | None") -> dict[str, Any]:
@@ -157,6 +165,10 @@ def _show(answer: dict[str, Any]) -> None:
     if counts["feasible"] < counts["done"]:
         parts.append(f"{counts['done'] - counts['feasible']} infeasible")
     say("  points      " + " · ".join(parts))
+    if answer["released"]:
+        say(
+            f"  released    {plural(answer['released'], 'attempt')}, as their workers had to leave; others carry on"
+        )
     if (answer["last_failure"] or "").strip():
         say(f"              last: {answer['last_failure'].strip().splitlines()[0][:160]}")
     asks = answer["ask_s"]

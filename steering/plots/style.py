@@ -37,6 +37,7 @@ OUTCOMES = {
     "lost": PURPLE,
     "invalid": YELLOW,
     "pruned": GREEN,
+    "released": MUTED,
     "cancelled": MUTED,
 }
 _RC: dict[str, Any] = {

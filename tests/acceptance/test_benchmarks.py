@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from benchmarks.noop import ends_of_a_run
 from benchmarks.search.problems import problem
 from benchmarks.search.race import Task, run
 from benchmarks.utilisation import RULES, config, simulate
+
+if TYPE_CHECKING:
+    from tests.servers.rabbitmq import RabbitNode
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +79,14 @@ def test_utilisation_agrees_with_what_steering_says_of_itself() -> None:
     again = simulate(config("random", RULES[2], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
     assert spent == again
     assert spent.by_steering == pytest.approx(spent.busy, abs=0.01)
+
+
+@pytest.mark.rabbitmq
+def test_preempting_every_worker_trains_no_step_twice(rabbitmq: RabbitNode) -> None:
+    sizes = ("--workers", "2", "--steps", "120", "--step-s", "0.02", "--interval-s", "1", "--phase", "0.3")
+    found = answer("preemption", *sizes, "--how", "term")["term"]
+    assert (found["preempted"], found["done"], found["attempts"]) == (2, 2, [2, 2])
+    assert found["steps_twice"] == [0, 0], "they save at SIGTERM, so that nothing is left to chance"
 
 
 def test_a_run_of_no_op_points_evaluates_each_once() -> None:

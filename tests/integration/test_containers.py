@@ -6,6 +6,7 @@ import json
 import os
 import select
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,9 @@ def finish(handle: Handle, within_s: float = 60.0) -> Outcome:
     while (outcome := handle.poll(time.monotonic())) is None:
         assert time.monotonic() < deadline, handle.log_tail()
         select.select(handle.fds(), [], [], 0.05)
-    return outcome
+    if outcome.rest is not None:
+        outcome.rest()
+    return replace(outcome, rest=None)
 
 
 @pytest.fixture

@@ -31,6 +31,11 @@ PAYLOADS = Path(__file__).parents[1] / "payloads"
 ROOT = Path(__file__).parents[2]
 
 
+def _heeds_ctrl_c() -> None:
+    """Tests that run in the background are started with SIGINT ignored, and so would be what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Bench:
     """Steering's side of a transport, and the workers it has started."""
 
@@ -44,7 +49,7 @@ class Bench:
             "algorithm": "random",
             "evaluation": {"heartbeat_s": 0.2, "lease_s": 5, **evaluation},
         }
-        if not {"function", "command"} & evaluation.keys():
+        if not {"function", "command", "service"} & evaluation.keys():
             config["evaluation"]["function"] = f"{PAYLOADS / 'trainings.py'}:behave"  # type: ignore[index]
         self.config = folder / "config.json"
         self.config.write_text(json.dumps(config))
@@ -54,14 +59,15 @@ class Bench:
         self.workers: list[subprocess.Popen[str]] = []
         self.settles = True
 
-    def start(self, **env: str) -> subprocess.Popen[str]:
-        """Starts a worker, as steering does."""
+    def start(self, folder: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        """Starts a worker, as steering does; in a work folder of its own, if one is named."""
+        folder = folder or self.folder
         command = [sys.executable, "-P", "-m", "evaluation", "--config", str(self.config)]
         if isinstance(self.steering, LocalSteeringEnd):
             env |= {"HPO_STEER_LOCAL": self.steering.address, "HPO_STEER_RUN": "run-1"}
-            env["HPO_STEER_RUN_FOLDER"] = str(self.folder)
+            env["HPO_STEER_RUN_FOLDER"] = str(folder)
         else:
-            command += ["--broker", str(self.broker), "--work-dir", str(self.folder / "work")]
+            command += ["--broker", str(self.broker), "--work-dir", str(folder / "work")]
         worker = subprocess.Popen(
             command,
             env={**os.environ, **env},
@@ -69,6 +75,7 @@ class Bench:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - no threads here
         )
         self.workers.append(worker)
         return worker
@@ -354,7 +361,7 @@ def test_a_first_signal_drains_and_a_second_stops(bench: Bench) -> None:
     bench.send(1, do="sleeps", seconds=1)
     bench.send(2, do="sleeps", seconds=30)
     bench.started(1)
-    worker.send_signal(signal.SIGTERM)
+    worker.send_signal(signal.SIGINT)
     assert bench.result(1).metrics == {"loss": 1.0}
     bench.until(lambda: bench.all(Bye))
     assert worker.wait(10) == 0
@@ -362,11 +369,9 @@ def test_a_first_signal_drains_and_a_second_stops(bench: Bench) -> None:
     second = bench.start()
     bench.started(2)
     time.sleep(0.3)
-    second.send_signal(signal.SIGTERM)
-    time.sleep(
-        0.5
-    )  # two of a kind at once are one; and SIGINT may be ignored where tests run in the background
-    second.send_signal(signal.SIGTERM)
+    second.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # two of a kind at once are one
+    second.send_signal(signal.SIGINT)
     bench.until(lambda: second.poll() is not None)
     assert second.returncode == 130
 

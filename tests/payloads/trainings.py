@@ -107,6 +107,20 @@ def who(params: Params) -> Any:
     }
 
 
+def counts(params: Params) -> Any:
+    """Counts its steps and saves each; a later attempt goes on behind the last that was saved."""
+    state = hpo_steer.checkpoint_dir() / "step"
+    begin = int(state.read_text()) if state.exists() else 0
+    if params.get("ballast"):
+        state.with_name("ballast").write_bytes(os.urandom(int(params["ballast"])))
+    for step in range(begin + 1, params["steps"] + 1):
+        time.sleep(params.get("pause", 0.02))
+        state.with_suffix(".tmp").write_text(str(step))
+        state.with_suffix(".tmp").rename(state)
+        hpo_steer.report(step, loss=1.0 / step)
+    return {"loss": 0.0, "begin": begin}
+
+
 class Scalar:
     """Like a scalar of numpy or torch."""
 

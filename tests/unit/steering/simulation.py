@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpo_steer.algorithm import FailureKind
 from hpo_steer.config import Experiment, validate
@@ -181,7 +181,7 @@ class Bench:
         work: Work,
         loss: float | None = None,
         *,
-        kind: FailureKind | None = None,
+        kind: FailureKind | Literal["released"] | None = None,
         worker: str = "host-1-a",
         log: str = "",
         **others: float,

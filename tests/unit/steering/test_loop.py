@@ -529,6 +529,62 @@ def test_what_a_worker_gives_back_counts_against_nothing(closing: list[Bench]) -
     assert (record.state, record.attempts, record.lost, record.forgiven) == ("queued", 5, 0, 5)
 
 
+def test_a_released_point_goes_out_again_at_once_and_nothing_counts(closing: list[Bench]) -> None:
+    b, loop = new(closing, evaluation={"function": "t.py:t", "workers": 0, "max_lost": 1, "max_attempts": 1})
+    point = b.transport.work[0].point
+    for number in range(5):
+        (work,) = (w for w in b.transport.work if w.point == point)
+        b.transport.work.remove(work)
+        assert work.attempt == number + 1
+        worker = f"host-{number}-a"
+        if number != 2:  # a short evaluation takes no lease
+            b.start(work, worker=worker)
+            loop.step(0)
+        b.finish(work, kind="released", worker=worker, log="saved at step 7")
+        b.finish(work, kind="released", worker=worker)  # once more
+        b.finish(work, kind="released", worker="host-9-z")  # from a worker without the lease
+        loop.step(0)
+    (record,) = b.store.points(ids=[point])
+    assert (record.state, record.attempts, record.lost, record.forgiven) == ("queued", 5, 0, 5)
+    assert [(a.outcome, a.log) for a in b.store.attempts(point)] == [("released", "saved at step 7")] * 5
+    assert loop.counts == b.store.counts()
+    assert loop.attempts.streak == []
+    assert (loop.counts.failed, loop.attempts.retries) == ({}, 0)
+    work = next(w for w in b.transport.work if w.point == point)
+    b.finish(work, loss=0.5)
+    loop.step(0)
+    (record,) = b.store.points(ids=[point])
+    assert (record.state, record.values) == ("done", {"loss": 0.5})
+
+
+def test_a_point_that_is_released_while_it_is_pruned_has_ended(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    work = b.take()
+    b.start(work)
+    loop.step(0)
+    point = loop.book.get(work.point)
+    assert point is not None
+    point.pruned = "not among the best third"
+    b.finish(work, kind="released")
+    loop.step(0)
+    (record,) = b.store.points(ids=[work.point])
+    assert record.failure is not None
+    assert (record.failure.kind, record.failure.message) == ("pruned", "not among the best third")
+    assert [a.outcome for a in b.store.attempts(work.point)] == ["released"]
+
+
+def test_work_that_is_released_while_draining_begins_nowhere(closing: list[Bench]) -> None:
+    b, loop = new(closing)
+    running = b.take()
+    b.start(running)
+    loop.step(0)
+    loop.hold()
+    b.finish(running, kind="released")
+    loop.step(0)
+    assert not b.transport.work
+    assert (loop.counts.queued, loop.counts.running) == (4, 0)
+
+
 def test_a_poison_point_is_set_aside_with_its_log(closing: list[Bench]) -> None:
     b, loop = new(closing, evaluation={"function": "t.py:t", "workers": 0, "max_lost": 2})
     point = b.transport.work[0].point

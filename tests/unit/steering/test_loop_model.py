@@ -71,7 +71,22 @@ STOPS: list[dict[str, Any]] = [
     {"max_time_s": 60.0},
     {"max_iterations": 3},
 ]
-OUTCOMES = [0, 1, 2, 3, 2, 3, "missing", "error", "error", "invalid", "timeout", "pruned", "cancelled"]
+OUTCOMES = [
+    0,
+    1,
+    2,
+    3,
+    2,
+    3,
+    "missing",
+    "error",
+    "error",
+    "invalid",
+    "released",
+    "timeout",
+    "pruned",
+    "cancelled",
+]
 STEADY: list[int | str] = [3, "error", 2, "error", "error", 1]
 
 any_of = st.integers(0, 99)

@@ -1,0 +1,1 @@
+"""Checkpoints that travel from worker to worker."""
