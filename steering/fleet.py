@@ -77,6 +77,7 @@ class Fleet:
         self._workers: dict[str, WorkerView] = {}
         self._capacity_s = self._busy_s = 0.0
         self._measured: float | None = None
+        self._running = 0
         self.largest: Machine | None = None
 
     def hear(self, name: str, now: float, *, host: str | None = None, slots: int | None = None) -> bool:
@@ -145,12 +146,19 @@ class Fleet:
         return sum(worker.slots for worker in self._workers.values())
 
     def measure(self, now: float, running: int) -> None:
-        """Adds the time since the last call to the account of busy and idle slots."""
+        """Adds the time since the last call to the account of busy and idle slots.
+
+        Until now as many ran as at the last call: what has begun or ended woke the loop up.
+
+        Args:
+            now: by the monotonic clock.
+            running: how many points run from now on.
+        """
         if self._measured is not None and self.slots:
             passed = now - self._measured
             self._capacity_s += passed * self.slots
-            self._busy_s += passed * min(running, self.slots)
-        self._measured = now
+            self._busy_s += passed * min(self._running, self.slots)
+        self._measured, self._running = now, running
 
     def add_busy(self, duration_s: float) -> None:
         """Accounts for an evaluation so short that it was never seen running."""

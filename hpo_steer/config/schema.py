@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 
 from hpo_steer.config.checkpoint import Checkpoint, checkpointed
 from hpo_steer.config.container import Container, Files, imaged
+from hpo_steer.config.loggers import Loggers, listed
 from hpo_steer.config.pruning import Pruning
 from hpo_steer.config.section import Count, Positive, Section
 from hpo_steer.config.worker_life import Reuse, WorkerLife
@@ -390,6 +391,7 @@ class Experiment(Section):
         evaluation: what a worker runs.
         broker: how workers are reached.
         store: where results are kept.
+        loggers: other tools that show the run, such as TensorBoard; names, or ``{NAME: {option: …}}``.
     """
 
     name: str
@@ -406,6 +408,7 @@ class Experiment(Section):
     evaluation: Evaluation
     broker: Broker = Broker()
     store: Store = Store()
+    loggers: Loggers | None = None
 
     _name_checked = field_validator("name")(_check_name)
     _goals: tuple[Objective, ...] = PrivateAttr(default=())
@@ -422,6 +425,11 @@ class Experiment(Section):
         if isinstance(value, str):
             return {"url": value} if "://" in value else {"folder": value}
         return value
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _loggers(cls, value: Any) -> Any:
+        return listed(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
