@@ -208,14 +208,15 @@ class Trainings:
         with contextlib.suppress(OSError):
             attempt.folder.ask_to_stop(reason)
 
-    def release(self, kill_by: float) -> None:
+    def release(self, kill_by: float, why: str) -> None:
         """The worker has to leave: what trains is asked to save and end, what does not is released at once.
 
         Args:
             kill_by: when trainings that do not heed it are killed, by the monotonic clock.
+            why: what makes it leave, for people.
         """
         self._kill_by = kill_by
-        why = "the worker has to leave (SIGTERM)"
+        why = f"the worker has to leave ({why})"
         for attempt in list(self._attempts.values()):
             attempt.kill_by = kill_by if attempt.kill_by is None else min(attempt.kill_by, kill_by)
             if attempt.asked is None:

@@ -227,11 +227,11 @@ class Worker:
         if running := len(self._trainings):
             self._say(f"{why}: {running} running, saved and released within {grace_s:g} s")
         self._keeper.leave(saved_by)
-        self._trainings.release(now + _SAVING * grace_s if self._keeper.travels else saved_by)
+        self._trainings.release(now + _SAVING * grace_s if self._keeper.travels else saved_by, why)
 
     def _leave(self) -> bool:
         """Says goodbye; results that nobody has confirmed stay in the spool."""
-        if not self._must_end() and not self._trainings:
+        if not self._must_end():
             self._await_confirms()
         if self._released is not None:
             self._say(f"ending: {self._released}")
