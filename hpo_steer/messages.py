@@ -194,7 +194,6 @@ class Work(Message):
         parent: the point whose last checkpoint this one begins with; None: none.
         bundle: the SHA-256 of the code bundle that steering ships; None: it ships none.
         bundle_url: where the bundle lies, besides at steering.
-        parent: the point whose last checkpoint this one begins with; None: none.
     """
 
     type: Literal["work"] = "work"
@@ -207,7 +206,6 @@ class Work(Message):
     parent: Id | None = None
     bundle: Sha256 | None = None
     bundle_url: Url | None = None
-    parent: Id | None = None
 
 
 class Stop(Message):
