@@ -52,6 +52,8 @@ print(json.dumps(found))
 """
 """In a process of its own, as MLflow's database code warns of SQLAlchemy's deprecations."""
 
+NOTHING: dict[str, Any] = {"metrics": {}}
+
 
 def mlflow_runs(uri: str) -> dict[str, dict[str, Any]]:
     """MLflow's runs by the id of the point, as its client finds them; ``all`` is the experiment's."""
@@ -92,7 +94,12 @@ def test_a_run_that_was_killed_is_in_tensorboard_and_mlflow_once(tmp_path: Path)
     wait_for(
         lambda: len(scalars(fifth).get("loss", [])) > 1, what="the second report of a point that still runs"
     )
-    wait_for((folder / "loggers/mlflow.jsonl").exists, what="MLflow's first points")
+    written, uri = folder / "loggers/mlflow.jsonl", f"sqlite:///{folder}/mlflow.db"
+    wait_for(lambda: written.exists() and written.read_text().count("point") == 4, what="MLflow's points")
+    wait_for(
+        lambda: len(mlflow_runs(uri).get("5", NOTHING)["metrics"].get("loss", [])) == 2,
+        what="the same reports in MLflow",
+    )
     process.kill()
     process.communicate()
     wait_for(lambda: not children(["steering", "evaluation", "hpo_steer"], tmp_path), what="the end of all")
@@ -102,7 +109,7 @@ def test_a_run_that_was_killed_is_in_tensorboard_and_mlflow_once(tmp_path: Path)
     points = project.points()
     assert len(points) == 20
     assert {point["state"] for point in points} == {"done", "failed"}
-    runs = mlflow_runs(f"sqlite:///{folder}/mlflow.db")
+    runs = mlflow_runs(uri)
     assert runs.keys() == {"all", *(str(point["id"]) for point in points)}
     for point in points:
         events, run = folder / f"tensorboard/point-{point['id']:05d}", runs[str(point["id"])]
@@ -140,7 +147,7 @@ def test_a_run_that_was_killed_is_in_tensorboard_and_mlflow_once(tmp_path: Path)
     before = {file: file.read_bytes() for file in folder.glob("tensorboard/point-*/*")}
     project.steer()  # a run that is done: nothing is written twice
     assert {file: file.read_bytes() for file in folder.glob("tensorboard/point-*/*")} == before
-    again = mlflow_runs(f"sqlite:///{folder}/mlflow.db")
+    again = mlflow_runs(uri)
     assert again["all"]["metrics"] == runs["all"]["metrics"]
     assert again.keys() == runs.keys()
 
