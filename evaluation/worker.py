@@ -101,6 +101,7 @@ class Worker:
         self._connected = True
         self._released: str | None = None
         self._leave_by: float | None = None
+        self._farewell = "drained"
         self._beat_at = self._tick_at = 0.0
         self._adopt_at = time.monotonic() + ADOPT_S
 
@@ -204,6 +205,7 @@ class Worker:
         self._set_credit()
         self._give_back_waiting()
         if running := len(self._trainings):
+            self._farewell = "preempted"
             self._say(f"SIGTERM: {running} running, saved and released within {grace_s:g} s")
         self._keeper.leave(saved_by)
         self._trainings.release(now + _SAVING * grace_s if self._keeper.travels else saved_by)
@@ -220,7 +222,7 @@ class Worker:
         held = list(self._deliveries())
         if held and self._connected:
             self._transport.release(held)
-        self._outbox.bye("preempted" if self._signals.preempted else "drained" if orderly else "stopped")
+        self._outbox.bye(self._farewell if orderly else "stopped")
         return orderly
 
     def _await_confirms(self) -> None:
