@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpo_steer.algorithm import Failure, Observation, Point, SearchAlgorithm, Step, Told
+from hpo_steer.algorithm import Asked, Failure, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError
 from hpo_steer.parameters import Categorical
 
@@ -34,10 +34,13 @@ class HistoryAlgorithm(SearchAlgorithm):
     * Random numbers come from the seed and the number of points so far (`rng`), so that a method without
       state of its own goes on from a recorded history as if it had never stopped.
 
-    A method with state of its own (an evolution strategy, a swarm) overrides `restore` with `replay`.
+    A method with state of its own (an evolution strategy, a swarm) overrides `restore` with `replay`. One that
+    continues earlier points overrides `choose` in place of `propose`.
 
     Attributes:
         points: params of every point proposed, by id.
+        parents: of points that continue an earlier one: which.
+        given: points that came from elsewhere.
         told: what came of them, by id.
         identity: a hashable key of a point's params.
     """
@@ -45,6 +48,8 @@ class HistoryAlgorithm(SearchAlgorithm):
     def __init__(self, space: SearchSpace, objectives: Sequence[Objective], seed: int = 0) -> None:
         super().__init__(space, objectives, seed)
         self.points: dict[int, Params] = {}
+        self.parents: dict[int, int] = {}
+        self.given: set[int] = set()
         self.told: dict[int, Observation] = {}
         self._next_id = 0
         self._news: list[Observation] = []
@@ -57,6 +62,17 @@ class HistoryAlgorithm(SearchAlgorithm):
     @abstractmethod
     def propose(self, n: int) -> list[Params]:
         """Up to `n` points that `claim` accepted; what is missing is filled up by `draw`."""
+
+    def choose(self, n: int) -> list[tuple[Params, int | None]]:
+        """Up to `n` points that `claim` accepted, each with the point it continues, if any."""
+        found = self.propose(n)
+        if len(found) < n and self.ended is None:
+            found += self.draw(n - len(found))
+        return [(params, None) for params in found]
+
+    def run_dry(self) -> None:
+        """An ask brought fewer points than wanted: sets `ended`, or `short` where there may be more later."""
+        self._end()
 
     def learn(self, news: Sequence[Observation]) -> None:
         """Takes in the results since the last ask, sorted by point id. The default does nothing."""
@@ -72,7 +88,9 @@ class HistoryAlgorithm(SearchAlgorithm):
             if point.id in self.points:
                 raise AlgorithmError(f"point {point.id} was proposed before; a point is adopted once")
             self.points[point.id] = dict(point.params)
-            self._seen.add(self.identity(point.params))
+            if point.parent is not None:
+                self.parents[point.id] = point.parent
+            self._seen.add(self._key(point.params, point.parent))
             self._next_id = max(self._next_id, point.id + 1)
 
     # ---------------------------------------------------------------- ask and tell
@@ -82,14 +100,14 @@ class HistoryAlgorithm(SearchAlgorithm):
         if n <= 0 or self.ended is not None:
             return []
         self._pass_news_on()
-        found = self.propose(n)
-        if len(found) < n and self.ended is None:
-            found += self.draw(n - len(found))
-        points = [Point(i, params) for i, params in enumerate(found, self._next_id)]
+        points = [
+            Point(i, params, parent) for i, (params, parent) in enumerate(self.choose(n), self._next_id)
+        ]
         self.points.update((point.id, point.params) for point in points)
+        self.parents.update((point.id, point.parent) for point in points if point.parent is not None)
         self._next_id += len(points)
         if len(points) < n:
-            self._end()
+            self.run_dry()
         return points
 
     def tell(self, observations: Sequence[Observation]) -> None:
@@ -114,9 +132,14 @@ class HistoryAlgorithm(SearchAlgorithm):
             if isinstance(step, Told):
                 self.tell(step.observations)
             else:
-                self.adopt(step.points)
-                if len(step.points) < step.n and not step.given:
-                    self._end()
+                self._take_in(step)
+
+    def _take_in(self, step: Asked) -> None:
+        self.adopt(step.points)
+        if step.given:
+            self.given.update(point.id for point in step.points)
+        elif len(step.points) < step.n:
+            self.run_dry()
 
     def replay(self, history: Sequence[Step]) -> None:
         """Goes through every ask and tell again, for a method whose state cannot be read off the history.
@@ -128,9 +151,9 @@ class HistoryAlgorithm(SearchAlgorithm):
             if isinstance(step, Told):
                 self.tell(step.observations)
             elif step.given:
-                self.adopt(step.points)
-            elif [(p.id, p.params) for p in self.ask(step.n)] != [
-                (p.id, dict(p.params)) for p in step.points
+                self._take_in(step)
+            elif [(p.id, p.params, p.parent) for p in self.ask(step.n)] != [
+                (p.id, dict(p.params), p.parent) for p in step.points
             ]:
                 break
         else:
@@ -141,6 +164,7 @@ class HistoryAlgorithm(SearchAlgorithm):
     def reset(self) -> None:
         """Forgets everything but the configuration."""
         self.points, self.told, self._news = {}, {}, []
+        self.parents, self.given = {}, set()
         self._seen, self._cells, self._next_id, self.ended = set(), None, 0, None
 
     # ---------------------------------------------------------------- for subclasses
@@ -172,9 +196,14 @@ class HistoryAlgorithm(SearchAlgorithm):
         """Whether a point satisfies the constraints and was never proposed."""
         return self.identity(params) not in self._seen and self.space.broken(params) is None
 
-    def claim(self, params: Params) -> bool:
-        """Marks a point as proposed; False, and nothing is marked, if it is not new."""
-        key = self.identity(params)
+    def claim(self, params: Params, parent: int | None = None) -> bool:
+        """Marks a point as proposed; False, and nothing is marked, if it is not new.
+
+        Args:
+            params: of the point.
+            parent: the point it continues; the same parameters after another one are another point.
+        """
+        key = self._key(params, parent)
         if key in self._seen or (self.space.constraints and self.space.broken(params) is not None):
             return False
         self._seen.add(key)
@@ -202,6 +231,10 @@ class HistoryAlgorithm(SearchAlgorithm):
         return found
 
     # ---------------------------------------------------------------- inside
+
+    def _key(self, params: Mapping[str, Any], parent: int | None) -> tuple[Any, ...]:
+        key = self.identity(params)
+        return key if parent is None else (key, parent)
 
     def _claimed(self, rows: np.ndarray[Any, np.dtype[np.float64]]) -> Iterator[Params]:
         decode, claim = self.space.decode, self.claim

@@ -43,6 +43,14 @@ BUILTIN: dict[str, AlgorithmEntry] = {
         extra="optuna",
         heavy=True,
     ),
+    "pbt": AlgorithmEntry(
+        "algorithms.population:PopulationBasedTraining",
+        "population-based training: trainings that go on from the checkpoints of better ones, with other parameters",
+    ),
     "random": AlgorithmEntry("algorithms.random_search:Random", "independent uniform points"),
     "sobol": AlgorithmEntry("algorithms.sobol:Sobol", "a scrambled Sobol sequence: evenly spread points"),
+    "successive_halving": AlgorithmEntry(
+        "algorithms.successive_halving:SuccessiveHalving",
+        "short trainings first; the best third goes on from its checkpoints, with three times the budget (ASHA)",
+    ),
 }

@@ -7,11 +7,14 @@
 Multilayer perceptrons of scikit-learn are trained on its digits, with random hyperparameters, for 27 epochs each: once,
 into a table in memory. Then the real steering loop searches the table on a clock that is turned by hand, with 8
 workers: a random search with the same points for each method and without any (``full``). With `--search` another
-algorithm searches the whole space instead, and trains what it proposes.
+algorithm searches the whole space instead, and trains what it proposes. ``successive_halving`` is no pruning but an
+algorithm that chooses how long each point is trained, and continues its best from their checkpoints; it draws points of
+its own, about as many.
 
 A training that is to be stopped learns of it at its next report, as `hpo_steer.report` tells it, so that its last epoch
 is paid for as well. Epochs take log-normal times (sigma 0.3 between trainings). *Excess* is how much worse the best
-completed point is than the best of the full search, as a share of that one's validation loss.
+completed point is than the best of the full search, as a share of its validation loss; for an algorithm of its own
+than the best that its points would have come to in whole trainings.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 import warnings
 from dataclasses import dataclass, field
 from functools import cache
@@ -49,6 +53,11 @@ METHODS: dict[str, Any] = {
     "percentile 25": {"method": "percentile", "percentile": 25.0, "warmup_steps": 3},
     "patience": {"method": "patience", "steps": 5},
 }
+HALVING: dict[str, dict[str, Any]] = {
+    "successive_halving": {"name": "successive_halving", "budget": "epochs", "min": 3},
+    "successive_halving from 1": {"name": "successive_halving", "budget": "epochs"},
+}
+"""Algorithms in place of pruning; a third of the points of a rung rise, and count as points of their own."""
 SPACE: dict[str, Any] = {
     "learning_rate": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
     "units": {"type": "int", "low": 8, "high": 128, "log": True},
@@ -120,6 +129,7 @@ class Spent:
         seconds: on the simulated clock.
         losses: of the completed points.
         errors: likewise.
+        possible: what each point would have come to in a whole training.
     """
 
     epochs: int = 0
@@ -127,6 +137,7 @@ class Spent:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
+    possible: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -135,6 +146,7 @@ class _Training:
     slot: int
     curve: Curve
     epoch_s: float
+    until: int = EPOCHS
     epoch: int = 0
     stopped: str | None = None
 
@@ -143,8 +155,9 @@ def simulate(data: Mapping[str, Any], curve_of: Callable[[Mapping[str, Any]], Cu
     """Runs an experiment through the real loop.
 
     Args:
-        data: its config.
-        curve_of: the curve of a point's training.
+        data: its config. A parameter ``epochs`` says how long a point is trained; one that continues another goes on
+            where that has ended.
+        curve_of: the curve of a whole training of a point.
         slots: how many points are trained at once.
     """
     store = open_store("memory", "early", create=True)
@@ -155,6 +168,7 @@ def simulate(data: Mapping[str, Any], curve_of: Callable[[Mapping[str, Any]], Cu
     spent, free = Spent(), list(range(slots))
     busy: list[tuple[float, int, _Training]] = []
     running: dict[int, _Training] = {}
+    ended_at: dict[int, int] = {}
     began = bench.clock.now
     try:
         while not loop.over:
@@ -166,7 +180,15 @@ def simulate(data: Mapping[str, Any], curve_of: Callable[[Mapping[str, Any]], Cu
             while free and bench.transport.work:
                 work = bench.take()
                 pace = np.random.default_rng(work.point).lognormal(0.0, 0.3)
-                training = _Training(work, free.pop(0), curve_of(work.params), _EPOCH_S * float(pace))
+                params = dict(work.params)
+                until = params.pop("epochs", EPOCHS)
+                begun = 0 if work.parent is None else ended_at[work.parent]
+                ended_at[work.point] = until
+                training = _Training(
+                    work, free.pop(0), curve_of(params), _EPOCH_S * float(pace), until, begun
+                )
+                if work.parent is None:
+                    spent.possible.append(training.curve[-1]["loss"])
                 running[work.point] = training
                 bench.transport.events.append(Started(**_stamp(training), slot=training.slot))
                 heapq.heappush(busy, (bench.clock.now + training.epoch_s, work.point, training))
@@ -213,10 +235,11 @@ def _advance(bench: Bench, training: _Training, spent: Spent) -> bool:
         bench.transport.events.append(Result(**_stamp(training), failure=failure, **ended))
         spent.pruned += 1
         return False
-    if training.epoch == EPOCHS:
+    if training.epoch == training.until:
         bench.transport.events.append(Result(**_stamp(training), metrics=metrics, **ended))
-        spent.losses.append(metrics["loss"])
-        spent.errors.append(metrics["error"])
+        if training.epoch == EPOCHS:
+            spent.losses.append(metrics["loss"])
+            spent.errors.append(metrics["error"])
         return False
     return True
 
@@ -233,14 +256,16 @@ def _stamp(training: _Training) -> dict[str, Any]:
     }
 
 
-def config(space: Mapping[str, Any], algorithm: str, points: int, seed: int, pruning: Any) -> dict[str, Any]:
+def config(
+    space: Mapping[str, Any], algorithm: str | Mapping[str, Any], points: int, seed: int, pruning: Any
+) -> dict[str, Any]:
     """An experiment."""
     return {
         "name": "early",
         "seed": seed,
         "search_space": dict(space),
         "objectives": {"loss": "minimize"},
-        "algorithm": algorithm,
+        "algorithm": algorithm if isinstance(algorithm, str) else dict(algorithm),
         "steering": {"points_per_iteration": 10, "max_points": points, "trigger": "top_up"},
         "evaluation": {"function": "train.py:train", "workers": 0, "lease_s": 1e9},
         "pruning": pruning,
@@ -258,24 +283,39 @@ def compare(
     points: int,
     seeds: int,
     slots: int,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = (*METHODS, *HALVING),
 ) -> list[dict[str, Any]]:
     """Each method beside the full search, medians over the seeds."""
     found: dict[str, list[Spent]] = {name: [] for name in methods}
     for seed in range(seeds):
         for name in methods:
-            data = config(space, algorithm, points, seed, METHODS[name])
+            if name in HALVING:
+                data = _halving(space, HALVING[name], points, seed)
+            else:
+                data = config(space, algorithm, points, seed, METHODS[name])
             found[name].append(simulate(data, curve_of, slots))
     return [_figures(name, found[name], found["full"]) for name in methods]
 
 
+def _halving(
+    space: Mapping[str, Any], algorithm: Mapping[str, Any], points: int, seed: int
+) -> dict[str, Any]:
+    """An experiment in which about so many points are drawn, and the others are risen ones."""
+    budget = {"epochs": {"type": "int", "low": 1, "high": EPOCHS}}
+    rungs = math.log(EPOCHS / algorithm.get("min", 1), 3)
+    total = round(points * sum(3.0**-k for k in range(round(rungs) + 1)))
+    return config({**space, **budget}, algorithm, total, seed, None)
+
+
 def _figures(name: str, runs: Sequence[Spent], full: Sequence[Spent]) -> dict[str, Any]:
     pairs = list(zip(runs, full, strict=True))
-    excesses = [min(r.losses) / min(f.losses) - 1.0 for r, f in pairs]
+    own = name in HALVING
+    excesses = [min(r.losses) / (min(r.possible) if own else min(f.losses)) - 1.0 for r, f in pairs]
     return {
         "method": name,
         "epochs_share": round(median([r.epochs / f.epochs for r, f in pairs]), 4),
         "time_share": round(median([r.seconds / f.seconds for r, f in pairs]), 4),
+        "drawn": median([len(r.possible) for r in runs]),
         "pruned": median([r.pruned for r in runs]),
         "best_loss": round(median([min(r.losses) for r in runs]), 5),
         "excess_loss": round(median(excesses), 5),
@@ -309,7 +349,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--search", help="an algorithm that searches the whole space")
-    parser.add_argument("--methods", default=",".join(METHODS), help="full has to be among them")
+    parser.add_argument("--methods", default=",".join([*METHODS, *HALVING]), help="full has to be among them")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.search:
@@ -348,9 +388,9 @@ def main() -> None:
         "versions": versions(["scikit-learn", "numpy"]),
         "methods": rows,
     }
-    lines = [f"{'method':<14} epochs   time  pruned    loss  excess  worst  error  within 1 %"]
+    lines = [f"{'method':<25} epochs   time  pruned    loss  excess  worst  error  within 1 %"]
     lines += [
-        f"{r['method']:<14} {r['epochs_share']:6.1%} {r['time_share']:6.1%} {r['pruned']:7g} {r['best_loss']:7.4f} "
+        f"{r['method']:<25} {r['epochs_share']:6.1%} {r['time_share']:6.1%} {r['pruned']:7g} {r['best_loss']:7.4f} "
         f"{r['excess_loss']:7.2%} {r['worst_excess_loss']:6.1%} {r['best_error']:6.4f}  "
         f"{r['within_1_percent']} of {r['runs']}"
         for r in rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.checkpoints.folder import OWNER
+from hpo_steer.limits import MAX_LEFT_OUT
 from hpo_steer.training import ATTEMPT_DIR, CHECKPOINT, POINT, PREEMPTED, REPORTS, STOP
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hpo_steer.messages import Work
 
 LOG_LINES = 50
@@ -27,10 +31,12 @@ class ReportLine:
     Attributes:
         step: epoch or the like.
         metrics: finite numbers.
+        left_out: names of metrics that were none.
     """
 
     step: int
     metrics: dict[str, float]
+    left_out: Sequence[str] = ()
 
 
 class AttemptFolder:
@@ -97,7 +103,8 @@ class AttemptFolder:
 
 def point_of(work: Work) -> dict[str, Any]:
     """What `hpo_steer.point` returns in a training."""
-    return {"id": work.point, "attempt": work.attempt, "model": work.model, "iteration": work.iteration}
+    told = {"id": work.point, "attempt": work.attempt, "model": work.model, "iteration": work.iteration}
+    return told if work.parent is None else told | {"parent": work.parent}
 
 
 def log_tail(path: Path, start: int = 0) -> str:
@@ -131,11 +138,10 @@ def remove_if_empty(log: Path) -> None:
 def _read_report(line: bytes) -> ReportLine | None:
     try:
         given = json.loads(line)
-        metrics = {
-            str(name): float(value)
-            for name, value in given["metrics"].items()
-            if abs(float(value)) < float("inf")
-        }
-        return ReportLine(int(given["step"]), metrics) if metrics else None
+        numbers = {str(name): float(value) for name, value in given["metrics"].items()}
+        metrics = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        told = [str(name) for name in given.get("left_out", ())]
+        left_out = [*told, *(name for name in numbers if name not in metrics)][:MAX_LEFT_OUT]
+        return ReportLine(int(given["step"]), metrics, left_out) if metrics or left_out else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from evaluation.launch import Assignment
     from evaluation.settings import WorkerSettings
     from evaluation.tally import Snapshot
+    from hpo_steer.config.worker_life import WorkerLife
     from hpo_steer.machine import Wants
 
 LOCAL, RUN, RUN_FOLDER = "HPO_STEER_LOCAL", "HPO_STEER_RUN", "HPO_STEER_RUN_FOLDER"
-PARENT, SLOTS = "HPO_STEER_PARENT", "HPO_STEER_SLOTS"
+PARENT, SLOTS, SINCE = "HPO_STEER_PARENT", "HPO_STEER_SLOTS", "HPO_STEER_SINCE"
 """The environment that steering gives to the workers it starts itself."""
 
 _SHOW = "show"
@@ -52,6 +54,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --function train.py:train`\n\n"
     "`hpo-evaluate --broker amqp://localhost --experiment demo --command './train {lr} --out {output}'`\n\n"
     "`hpo-evaluate --broker amqps://steer@broker/hpo --experiment digits --ship`\n\n"
+    "`hpo-evaluate --config sweep.yaml --idle-exit 300 --max-time 28800` (in a batch job of 8 h)\n\n"
     "Ctrl-C finishes what runs; again stops at once. SIGTERM has trainings save their checkpoints, and other workers "
     "carry on with them. None of these loses a result.",
 )
@@ -90,6 +93,17 @@ def evaluate(
     ] = None,
     cores: Annotated[int | None, typer.Option(help="Cores for each point.")] = None,
     memory_mib: Annotated[int | None, typer.Option(help="Memory for each point, in MiB.")] = None,
+    max_points: Annotated[int | None, typer.Option(min=1, help="End after so many points.")] = None,
+    idle_exit: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End after so long without a point.")
+    ] = None,
+    max_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="End after so long, and begin no point that would not end before. The end of a Slurm job is known.",
+        ),
+    ] = None,
     python: Annotated[str | None, typer.Option(help="The interpreter that runs the function.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config.")
@@ -106,7 +120,7 @@ def evaluate(
         "function": function,
         "command": command,
     }
-    given |= {"python": python, "ship": ship}
+    given |= {"python": python, "ship": ship, "worker": _life(max_points, idle_exit, max_time)}
     given |= {
         "slots": None if slots == _SHOW else slots,
         "gpus": gpus,
@@ -120,6 +134,30 @@ def evaluate(
     else:
         assignment = _from_options(given, objective or [], settings or [], work_dir)
     raise typer.Exit(_work(assignment))
+
+
+def _life(max_points: int | None, idle_exit: float | None, max_time: float | None) -> dict[str, Any]:
+    """The keys of ``evaluation.worker`` that options say."""
+    from hpo_steer.errors import ConfigError
+
+    for option, value in (("--idle-exit", idle_exit), ("--max-time", max_time)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(option, f"is a number of seconds above 0, got {value:g}")
+    told = {"max_points": max_points, "idle_exit_s": idle_exit, "max_time_s": max_time}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _bounded(keys: dict[str, Any]) -> WorkerLife:
+    from pydantic import ValidationError
+
+    from hpo_steer.config.worker_life import WorkerLife
+    from hpo_steer.errors import ConfigError
+
+    try:
+        return WorkerLife(**keys)
+    except ValidationError as exc:
+        message = exc.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError("--max-time", message) from None
 
 
 def main() -> None:
@@ -163,7 +201,8 @@ def _from_config(
         if given[name] is not None:
             raise ConfigError("", f"--{name} does not go with --config, which says it; use --set")
     evaluation = goals.evaluation
-    changes = {name: given[name] for name in ("python",) if given[name] is not None}
+    changes: dict[str, Any] = {name: given[name] for name in ("python",) if given[name] is not None}
+    changes["worker"] = _bounded(evaluation.worker.model_dump() | given["worker"])
     broker = goals.broker
     local = os.environ.get(LOCAL)
     if broker.local and not local:
@@ -185,6 +224,7 @@ def _from_config(
         run=os.environ.get(RUN),
         address=local,
         parent=int(os.environ[PARENT]) if PARENT in os.environ else None,
+        began=float(os.environ[SINCE]) if SINCE in os.environ else time.time(),
         portion=Portion.parse(os.environ[SLOTS]) if SLOTS in os.environ else None,
         cautions=() if PARENT in os.environ else cautions(broker, None, loaded.folder),
         data={model.name: model.data for model in goals.models if model.data},
@@ -217,10 +257,13 @@ def _from_options(
             "without a config, say what to run: --function FILE.py:NAME or --command 'PROGRAM …', or --ship, if "
             "steering ships the code",
         )
-    spec = {name: given[name] for name in ("function", "command", "python") if given[name] is not None}
+    spec: dict[str, Any] = {
+        name: given[name] for name in ("function", "command", "python") if given[name] is not None
+    }
     spec |= {name: given[name] for name in RESOURCES if given[name] is not None}
     if isinstance(spec.get("command"), str):
         spec["command"] = shlex.split(spec["command"])
+    spec["worker"] = _bounded(given["worker"])
     try:
         evaluation = Evaluation(**(spec | {"function": "shipped:shipped"} if given["ship"] else spec))
         if given["ship"]:  # what comes with the code is checked when it is there

@@ -31,7 +31,7 @@ class Display:
         self._out = out or (sys.stderr if quiet else sys.stdout)
         self._live: Live | None = None
         self._shown_at = 0.0
-        self._last_state: tuple[bool, bool, str | None, str | None, bool] | None = None
+        self._last_state: tuple[bool, bool, str | None, str | None, bool, bool] | None = None
 
     def __enter__(self) -> Display:
         if not self._quiet and self._out.isatty():
@@ -78,7 +78,7 @@ class Display:
                 )
             return
         waits = now_is.code is not None
-        state = (now_is.connected, now_is.draining, now_is.blocked, now_is.trouble, waits)
+        state = (now_is.connected, now_is.draining, now_is.blocked, now_is.trouble, waits, bool(now_is.note))
         every_s = _FETCHING_S if waits else _PLAIN_S
         if not self._quiet and (now - self._shown_at >= every_s or state != self._last_state):
             self._shown_at, self._last_state = now, state
@@ -104,7 +104,9 @@ def line(now_is: Snapshot) -> str:
         parts.append(now_is.code)
     if now_is.draining:
         parts.append("draining")
-    if not now_is.busy and not now_is.code and now_is.connected and not now_is.draining:
+    if now_is.note:
+        parts.append(now_is.note)
+    if not now_is.busy and not (now_is.code or now_is.note or now_is.draining) and now_is.connected:
         parts.append("waiting for points")
     return " · ".join(parts)
 

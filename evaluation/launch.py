@@ -17,6 +17,7 @@ from containers.process import Seat, Surroundings
 from containers.warden import MARK, Warden
 from containers.work_folder import WorkFolder
 from evaluation.checkpoints.keeper import Keeper
+from evaluation.life import terms
 from evaluation.link import link_package
 from evaluation.outbox import told_of
 from evaluation.resources.allotment import Allotment, Portion
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _LINK_INSIDE = "/opt/hpo-steer"
 """The folder in a container that holds nothing but the package `hpo_steer`."""
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Assignment:
         run: id of the run, if known.
         address: the local steering's socket, if that has started us.
         parent: the steering process that has started us, if one has.
+        began: from when the worker's time counts, in seconds since the epoch; None: from now.
         cautions: what to warn of.
         data: the data files of each model that lists its own.
         ships: the code comes from steering.
@@ -86,6 +89,7 @@ class Assignment:
     run: str | None = None
     address: str | None = None
     parent: int | None = None
+    began: float | None = None
     cautions: Sequence[str] = ()
     data: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ships: bool = False
@@ -172,6 +176,14 @@ def make_worker(
         grace_s=evaluation.worker.grace_s,
         machine=machine,
         parent=assignment.parent,
+        terms=terms(
+            evaluation.worker,
+            os.environ,
+            time.time() if assignment.began is None else assignment.began,
+            stays=assignment.parent is not None,
+            saves=evaluation.checkpoint is not None,
+            timeout_s=evaluation.timeout_s,
+        ),
     )
     keeper = Keeper(settings.points, assignment.experiment, say)
     runner, supply = _runner_and_supply(assignment, warden, settings.logs, keeper, say, allotment.seats)
@@ -266,6 +278,7 @@ def make_runner(
             container = container.model_copy(update={"gpus": True})
         enclosure = Enclosure(container, folder, warden.mark, inner, os.environ)
         enclosure.provide(say)
+    keep = evaluation.log_mib * _MIB
     around = Surroundings(_environment(evaluation, link, warden.mark), folder, warden, enclosure, seats)
     if evaluation.files is not None and evaluation.command is not None:
         return FilesRunner(
@@ -278,14 +291,18 @@ def make_runner(
             data=assignment.data,
             mounts=mounts,
             keeps=evaluation.checkpoint is not None,
+            keep=keep,
         )
     if evaluation.command is not None:
-        return CommandRunner(evaluation.command, around, assignment.objectives, assignment.parameters, mounts)
+        return CommandRunner(
+            evaluation.command, around, assignment.objectives, assignment.parameters, mounts, keep
+        )
     points = Mount(str(work_dir / "points"), str(work_dir / "points"))
     if evaluation.service is not None:
         service = ServiceTarget(evaluation.service, assignment.objectives, (*mounts, points))
-        return ChildRunner(service, around, logs)
-    return ChildRunner(_function(assignment, seen_link, enclosure, (*mounts, points)), around, logs)
+        return ChildRunner(service, around, logs, keep=keep, renewal=evaluation.reuse)
+    function = _function(assignment, seen_link, enclosure, (*mounts, points))
+    return ChildRunner(function, around, logs, keep=keep, renewal=evaluation.reuse)
 
 
 def _function(
@@ -309,7 +326,7 @@ def _function(
         evaluation.python or "python3" if inside else str(interpreter(evaluation.python, folder)),
         link,
         assignment.objectives,
-        evaluation.reuse,
+        evaluation.reuse is not None,
         stdio=inside,
         mounts=mounts,
     )

@@ -18,6 +18,7 @@ from hpo_steer.messages import (
     Event,
     FailureInfo,
     GpuInfo,
+    Health,
     Heartbeat,
     Hello,
     Report,
@@ -112,15 +113,19 @@ class Outbox:
         self._transport.publish(event, token)
 
     def heartbeats(
-        self, running: Mapping[str, Sequence[tuple[int, int]]], gpus: Sequence[GpuUse] = ()
+        self,
+        running: Mapping[str, Sequence[tuple[int, int]]],
+        gpus: Sequence[GpuUse] = (),
+        health: Health | None = None,
     ) -> None:
         """Renews the leases; without any, gives a sign of life.
 
         Args:
             running: (point, attempt) pairs by run.
             gpus: how busy its GPUs are.
+            health: how the worker is.
         """
-        told: dict[str, Any] = {"slots": self._settings.slots, "spooled": len(self._spool)}
+        told: dict[str, Any] = {"slots": self._settings.slots, "spooled": len(self._spool), "health": health}
         if gpus:
             told["gpus"] = [GpuInfo(**asdict(gpu)) for gpu in gpus[:MAX_GPUS]]
         for run, listed in (running or {self.run: ()}).items():
@@ -130,7 +135,8 @@ class Outbox:
         """Passes on an intermediate metric."""
         about = {**self._about(work.run), "point": work.point, "attempt": work.attempt}
         with contextlib.suppress(ValueError):  # beyond the limits of messages; nothing that must arrive
-            self._publish(Report(**about, step=line.step, metrics=line.metrics))
+            left_out = list(line.left_out) or None
+            self._publish(Report(**about, step=line.step, metrics=line.metrics, left_out=left_out))
 
     def result(self, work: Work, delivery: Delivery[Work] | None, **content: Any) -> None:
         """Sends how an attempt ended.

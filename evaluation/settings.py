@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from evaluation.life import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +32,7 @@ class WorkerSettings:
         grace_s: what it takes at most to save and leave at SIGTERM.
         machine: what its machine has; None: it does not say.
         parent: the process that has started it and without which it drains; None: it stands on its own.
+        terms: when it ends by itself.
     """
 
     experiment: str
@@ -43,6 +46,7 @@ class WorkerSettings:
     grace_s: float = 25.0
     machine: Machine | None = None
     parent: int | None = None
+    terms: Terms = field(default_factory=Terms)
 
 
 def worker_id() -> tuple[str, str]:

@@ -25,6 +25,7 @@ class Snapshot:
         trouble: a sentence on what else keeps messages from travelling, and on how to mend it; None: nothing.
         draining: it takes no more points.
         code: what it is waiting for, where its code is on the way; None: nothing.
+        note: why it takes no points in some slots or in all; empty: it does.
     """
 
     busy: int
@@ -38,6 +39,7 @@ class Snapshot:
     trouble: str | None
     draining: bool
     code: str | None = None
+    note: str = ""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from evaluation.attempt import AttemptFolder
 from evaluation.outbox import Key, Outbox, key_of
 from evaluation.pace import OVERRUN_S, Pace
+from evaluation.quarantine import Quarantine
 from evaluation.resources.memory import EVERY_S, MemoryWatch
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed
 from evaluation.slot import SlotAttempt
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from evaluation.checkpoints.keeper import Keeper
+    from evaluation.life import Life
     from evaluation.settings import WorkerSettings
     from hpo_steer.transport.base import Delivery
 
@@ -42,11 +44,13 @@ class Trainings:
         selector: told of what is to be waited for, with the `SlotAttempt` as its data.
         keeper: sees to checkpoints.
         say: told a sentence when something happens that people should know.
+        life: told of every training that has ended.
         memory: sees to the trainings' bounds on memory; None: they have none.
 
     Attributes:
         pace: how long evaluations take of late.
         tally: what came of them.
+        quarantine: the slots in which nothing is begun for a while.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Trainings:
         selector: selectors.BaseSelector,
         keeper: Keeper,
         say: Callable[[str], None],
+        life: Life,
         memory: MemoryWatch | None = None,
     ) -> None:
         self._memory = memory if memory is not None and memory.bounded else None
@@ -64,6 +69,8 @@ class Trainings:
         self._selector, self._keeper, self._say = selector, keeper, say
         self.pace = Pace(settings.slots)
         self.tally = Tally()
+        self._life = life
+        self.quarantine = Quarantine(settings.terms.rules, settings.slots)
         self._free = list(range(settings.slots - 1, -1, -1))
         self._attempts: dict[Key, SlotAttempt] = {}
         self._prepared: dict[Key, SlotAttempt] = {}
@@ -77,8 +84,12 @@ class Trainings:
 
     @property
     def free(self) -> int:
-        """Slots that are not."""
-        return len(self._free)
+        """Slots that are not, and in which a point may be begun."""
+        return len(self._usable)
+
+    @property
+    def _usable(self) -> list[int]:
+        return self.quarantine.usable(self._free, time.monotonic(), busy=len(self._attempts))
 
     def get(self, key: Key) -> SlotAttempt | None:
         """The attempt in a slot, if it is there."""
@@ -109,7 +120,8 @@ class Trainings:
         work = delivery.message
         attempt = self._prepared.pop(key_of(work), None) or self._prepare(delivery)
         attempt.delivery = delivery
-        attempt.slot = self._free.pop()
+        attempt.slot = self._usable[-1]
+        self._free.remove(attempt.slot)
         self._attempts[key_of(work)] = attempt
         faults.reached("worker.taken")
         if lease or self._keeper.wants(work):
@@ -253,6 +265,10 @@ class Trainings:
             self.pace.ended(duration_s)
         faults.reached("worker.trained")
         self._drop(attempt)
+        if attempt.began:
+            self._life.ended(duration_s)
+            if news := self.quarantine.ended(attempt.slot, failure, time.monotonic()):
+                self._say(news)
         if failure is None:
             self.tally.done += 1
         elif failure.kind == "released":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import selectors
 import sys
@@ -11,12 +10,15 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from evaluation.backlog import Backlog
+from evaluation.health import HealthMeter
+from evaluation.life import Life
 from evaluation.outbox import Outbox, SentResult, key_of
 from evaluation.signals import ENOUGH, Signals
 from evaluation.slot import SlotAttempt
+from evaluation.standing import Standing
 from evaluation.tally import Snapshot
 from evaluation.trainings import Trainings
-from hpo_steer.messages import BundleGone, BundlePart, Cancel, Stop, Work
+from hpo_steer.messages import BundleGone, BundlePart, Cancel, Pardon, Stop, Work
 from hpo_steer.transport.base import (
     Confirmed,
     Connected,
@@ -92,8 +94,14 @@ class Worker:
         self._signals = Signals()
         self._selector = selectors.DefaultSelector()
         self._allotment = allotment
+        self._life = Life(settings.terms, time.monotonic())
         memory = allotment.memory if allotment is not None else None
-        self._trainings = Trainings(runner, self._outbox, settings, self._selector, keeper, say, memory)
+        self._trainings = Trainings(
+            runner, self._outbox, settings, self._selector, keeper, say, self._life, memory
+        )
+        self._standing = Standing(
+            self._life, self._signals, self._trainings, HealthMeter(settings.points), settings.slots
+        )
         self._pace = self._trainings.pace
         self._backlog = Backlog()
         self._to_settle: list[Delivery[Work]] = []
@@ -101,7 +109,7 @@ class Worker:
         self._connected = True
         self._released: str | None = None
         self._leave_by: float | None = None
-        self._farewell = "drained"
+        self._gave_up = False
         self._beat_at = self._tick_at = 0.0
         self._adopt_at = time.monotonic() + ADOPT_S
 
@@ -114,7 +122,7 @@ class Worker:
         released, and ends within the grace time.
 
         Returns:
-            Whether it ended in order, or steering did; False: at once, with trainings killed.
+            Whether it ended in order, or steering did; False: at once, with trainings killed, as it was told to.
 
         Raises:
             BrokerError: the transport cannot be opened.
@@ -160,21 +168,30 @@ class Worker:
     def _loop(self) -> None:
         told = False
         while not self._must_end():
-            if self._signals.number:
-                if self._signals.preempted and self._leave_by is None:
-                    told = True
-                    self._start_releasing()
-                elif not told:
-                    told = True
-                    self._start_draining()
-                if not self._trainings or time.monotonic() >= (self._leave_by or math.inf):
+            now = time.monotonic()
+            closed = self._standing.closed(now)
+            over = self._life.over(now) if self._trainings else None
+            if self._leave_by is None and (self._signals.preempted or over):
+                told = True
+                self._start_releasing("SIGTERM" if self._signals.preempted else over or "")
+            elif closed and not told:
+                told = True
+                self._start_draining()
+            if self._leave_by is not None:
+                if not self._trainings or now >= self._leave_by:
                     return
+            elif not closed:
+                told = False
+            elif not self._trainings and not self._standing.stays(now):
+                return
             self._set_credit()
             self._step()
 
     def _step(self) -> None:
         ticks = self._trainings or self._show or self._lacks_code
         until = min(self._beat_at, self._tick_at) if ticks else self._beat_at
+        if self._standing.closing is None:
+            until = min(until, self._life.wake)
         for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
             if isinstance(key.data, SlotAttempt):
                 self._trainings.look_at(key.data)
@@ -194,10 +211,14 @@ class Worker:
     def _start_draining(self) -> None:
         self._set_credit()
         self._give_back_waiting()
-        if running := len(self._trainings):
+        running = len(self._trainings)
+        if not self._signals.number:
+            still = f", {running} still running" if running else ""
+            self._say(f"no more points are taken: {self._standing.closing}{still}")
+        elif running:
             self._say(f"draining: {running} running; again to stop at once, they will be evaluated anew")
 
-    def _start_releasing(self) -> None:
+    def _start_releasing(self, why: str) -> None:
         """Has trainings saved, so that other workers carry on with them."""
         grace_s, now = self.settings.grace_s, time.monotonic()
         self._leave_by = now + (1.0 - _GOODBYE) * grace_s
@@ -205,14 +226,14 @@ class Worker:
         self._set_credit()
         self._give_back_waiting()
         if running := len(self._trainings):
-            self._farewell = "preempted"
-            self._say(f"SIGTERM: {running} running, saved and released within {grace_s:g} s")
+            self._gave_up = True
+            self._say(f"{why}: {running} running, saved and released within {grace_s:g} s")
         self._keeper.leave(saved_by)
         self._trainings.release(now + _SAVING * grace_s if self._keeper.travels else saved_by)
 
     def _leave(self) -> bool:
         """Says goodbye; results that nobody has confirmed stay in the spool."""
-        if not self._must_end():
+        if not self._must_end() and not self._trainings:
             self._await_confirms()
         if self._released is not None:
             self._say(f"ending: {self._released}")
@@ -222,7 +243,8 @@ class Worker:
         held = list(self._deliveries())
         if held and self._connected:
             self._transport.release(held)
-        self._outbox.bye(self._farewell if orderly else "stopped")
+        goodbye = "preempted" if self._gave_up and self._signals.preempted else self._standing.goodbye
+        self._outbox.bye(goodbye if orderly else "stopped")
         return orderly
 
     def _await_confirms(self) -> None:
@@ -252,6 +274,9 @@ class Worker:
                 self._trainings.stop(incoming)
             case Cancel():
                 self._on_cancel(incoming)
+            case Pardon():
+                if incoming.worker in (None, self.settings.id):
+                    self._trainings.quarantine.pardon(lasting=incoming.lasting)
             case BundlePart() | BundleGone():
                 if self._supply is not None:
                     self._supply.hear(incoming)
@@ -274,7 +299,7 @@ class Worker:
                 self._to_settle.append(delivery)
             else:
                 sent.delivery = delivery
-        elif self._signals.number:
+        elif self._standing.closed(time.monotonic()):
             self._transport.release([delivery])
         elif self._supply is not None and not self._supply.admits(work):
             self._without_code(self._supply, delivery)
@@ -338,7 +363,7 @@ class Worker:
 
     def _fill(self) -> None:
         """Gives waiting points to free slots."""
-        while self._backlog and self._trainings.free and not self._signals.number:
+        while self._backlog and self._trainings.free and not self._standing.closed(time.monotonic()):
             delivery = self._backlog.next()
             twin = self._trainings.get(key_of(delivery.message))
             if twin is not None:  # the same message twice in one batch
@@ -346,7 +371,7 @@ class Worker:
             else:
                 at_once = self._pace.short and not self._backlog.suspicious(delivery)
                 self._trainings.begin(delivery, lease=not at_once)
-        if not self._pace.short:
+        if not self._pace.short or self._trainings.quarantine.active:
             self._give_back_waiting()
         elif (
             self.settings.slots == 1 and self._backlog and self._pace.depth > 1 and self._trainings.all_train
@@ -366,6 +391,8 @@ class Worker:
             self._beat_at = min(self._beat_at, now + (self._supply.heartbeat_s or self.settings.heartbeat_s))
         if self._show is not None:
             self._show(self.snapshot(now))
+        if self._standing.news(now):
+            self._beat_at = now
 
     def _beat(self, now: float) -> None:
         wanted_s = self._supply.heartbeat_s if self._supply is not None else None
@@ -373,7 +400,8 @@ class Worker:
         running: dict[str, list[tuple[int, int]]] = {}
         for run, point, attempt in self._trainings.training():
             running.setdefault(run, []).append((point, attempt))
-        self._outbox.heartbeats(running, self._allotment.gpu_use if self._allotment is not None else ())
+        gpus = self._allotment.gpu_use if self._allotment is not None else ()
+        self._outbox.heartbeats(running, gpus, self._standing.health(now))
         if now >= self._adopt_at:
             self._adopt_at = now + ADOPT_S
             self._outbox.adopt()  # a neighbour may have died
@@ -399,19 +427,24 @@ class Worker:
             trouble=status.trouble,
             draining=self._signals.number > 0,
             code=self._supply.status if self._supply is not None else None,
+            note=self._standing.note(now),
         )
 
     # --- work in hand ---
 
     def _set_credit(self) -> None:
         """Says how many unsettled deliveries may be here; a slot that is busy attracts no more."""
-        if self._signals.number or self._lacks_code:
+        free = self._trainings.free
+        if self._standing.closing is not None or self._lacks_code:
             wanted = 0
-        elif self._pace.short:
+        elif self._pace.short and not self._trainings.quarantine.active:
             wanted = self.settings.slots + self._pace.ahead
         else:
             unsettled = sum(1 for _ in self._deliveries())
-            wanted = self._trainings.free - len(self._backlog) + unsettled
+            wanted = free - len(self._backlog) + unsettled
+        if wanted and (left := self._life.left(len(self._trainings))) is not None:
+            begun = sum(1 for _ in self._deliveries()) - len(self._backlog)
+            wanted = min(wanted, left + begun)
         if wanted != self._credit and self._connected:
             self._credit = wanted
             self._transport.set_credit(wanted)

@@ -41,10 +41,13 @@ class Point:
     Attributes:
         id: counts the points of one algorithm from 0, in the order they were asked for.
         params: name to value; parameters that are switched off are absent.
+        parent: id of an earlier point whose last checkpoint this one begins with; None: it begins anew. Points that
+            continue different parents are different ones, whatever their parameters.
     """
 
     id: int
     params: Params = field(hash=False)
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ class SearchAlgorithm(ABC):
         """Proposes exactly `n` points, or fewer after setting `ended`.
 
         Points asked for earlier and not told yet are still being evaluated: do not propose them again. A user's
-        class may return plain parameter dicts; the points are then numbered in the order they were returned.
+        class may return plain parameter dicts; the points are then numbered in the order they were returned. One that
+        continues an earlier point is a `Point` with its `parent`; whatever its `id`, it is numbered likewise.
 
         Raises:
             AlgorithmError: it cannot go on; the experiment stops and can be resumed.

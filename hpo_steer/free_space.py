@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import ConfigError, OutsideSpace
 from hpo_steer.messages import check_params
-from hpo_steer.parameters import Value, canonical
-from hpo_steer.space import Params, SearchSpace
+from hpo_steer.parameters import Value
+from hpo_steer.space import Params, SearchSpace, point_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,9 +44,9 @@ class FreeSpace(SearchSpace):
         except (ValueError, TypeError) as exc:
             raise OutsideSpace(str(exc)) from None
 
-    def hash(self, params: Mapping[str, Value]) -> str:
+    def hash(self, params: Mapping[str, Value], parent: int | None = None) -> str:
         """As in `SearchSpace.hash`."""
-        return hashlib.sha256(canonical(dict(params)).encode()).hexdigest()[:32]
+        return point_hash(params, parent)
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Params]:  # noqa: ARG002
         """Nothing can be drawn from it.

@@ -100,6 +100,7 @@ class GeneratorAlgorithm(SearchAlgorithm):
         self.ended = None
         self._points: dict[int, Params] = {}
         self._suggestions: dict[int, Row] = {}  # as the generator made them, until they are told
+        self._ids: dict[Any, int] = {}  # of points, by the `_id` that the generator gave them
         self._told: set[int] = set()
         self._news: list[Observation] = []
         self._surplus: deque[Row] = deque()
@@ -144,9 +145,9 @@ class GeneratorAlgorithm(SearchAlgorithm):
                 return points + self._drawn(n - len(points))
             while self._surplus and len(points) < n:
                 row = self._surplus.popleft()
-                params = self._meant(row)
-                if self._wanted(params):
-                    points.append(self._numbered(params, row))
+                params, parent = self._meant(row), self._parent(row)
+                if self._wanted(params, parent):
+                    points.append(self._numbered(params, row, parent))
                 else:
                     refused += 1
             barren = barren + 1 if len(points) == before else 0
@@ -199,13 +200,25 @@ class GeneratorAlgorithm(SearchAlgorithm):
         except OutsideSpace as exc:
             raise AlgorithmError(f'generator "{self.target}" suggested {row!r}: {exc}') from exc
 
-    def _wanted(self, params: Params) -> bool:
+    def _parent(self, row: Row) -> int | None:
+        """The point that a suggestion continues: its ``_parent`` is the ``_id`` of an earlier one."""
+        parent = row.get("_parent")
+        if parent is None:
+            return None
+        if parent not in self._ids:
+            raise AlgorithmError(
+                f'generator "{self.target}" suggested a point with the _parent {parent!r}, which is the _id of none of '
+                "its earlier suggestions"
+            )
+        return self._ids[parent]
+
+    def _wanted(self, params: Params, parent: int | None = None) -> bool:
         if self.space.broken(params) is not None:
             return False
-        return not self.forbid or self.space.hash(params) not in self._seen
+        return not self.forbid or self.space.hash(params, parent) not in self._seen
 
-    def _numbered(self, params: Params, row: Row | None = None) -> Point:
-        point = Point(len(self._points), params)
+    def _numbered(self, params: Params, row: Row | None = None, parent: int | None = None) -> Point:
+        point = Point(len(self._points), params, parent)
         self._keep(point, row)
         return point
 
@@ -213,8 +226,10 @@ class GeneratorAlgorithm(SearchAlgorithm):
         self._points[point.id] = point.params
         if row is not None:
             self._suggestions[point.id] = row
+            if row.get("_id") is not None:
+                self._ids[row["_id"]] = point.id
         if self.forbid:
-            self._seen.add(self.space.hash(point.params))
+            self._seen.add(self.space.hash(point.params, point.parent))
 
     def _substitutes(self, missing: int, n: int, refused: int) -> list[Point]:
         """Random points in place of suggestions that break a constraint, or were made before."""
@@ -336,8 +351,8 @@ class GeneratorAlgorithm(SearchAlgorithm):
                 self.tell(step.observations)
             elif step.given:
                 self.adopt(step.points)
-            elif [(p.id, p.params) for p in self.ask(step.n)] != [
-                (p.id, dict(p.params)) for p in step.points
+            elif [(p.id, p.params, p.parent) for p in self.ask(step.n)] != [
+                (p.id, dict(p.params), p.parent) for p in step.points
             ]:
                 break
         else:

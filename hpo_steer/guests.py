@@ -118,12 +118,12 @@ class Guest:
         points: list[Point] = []
         for _ in range(_ROUNDS):
             before = len(points)
-            for params in self._proposals(n - len(points)):
-                proposal = self._valid(params.params if isinstance(params, Point) else params)
-                key = self._space.hash(proposal)
+            for proposal in self._proposals(n - len(points)):
+                point = self._numbered_on(proposal)
+                key = self._space.hash(point.params, point.parent)
                 if key not in self._seen:
                     self._seen.add(key)
-                    points.append(Point(self._numbered, proposal))
+                    points.append(point)
                     self._numbered += 1
             self._taken(points[before:])
             if len(points) >= n or self._algorithm.ended or self._algorithm.short:
@@ -154,13 +154,43 @@ class Guest:
         points = []
         for proposal in proposals:
             if isinstance(proposal, Point) and not self._users:
+                self._check_parent(proposal)
                 points.append(proposal)
                 continue
-            params = proposal.params if isinstance(proposal, Point) else proposal
-            points.append(Point(self._numbered, self._valid(params)))
+            points.append(self._numbered_on(proposal))
             self._numbered += 1
         self._taken(points)
         return points
+
+    def _numbered_on(self, proposal: Point | Params) -> Point:
+        """What a user's class proposed, with the next number."""
+        if isinstance(proposal, Point):
+            point = Point(self._numbered, self._valid(proposal.params), proposal.parent)
+            self._check_parent(point)
+            return point
+        return Point(self._numbered, self._valid(proposal))
+
+    def _check_parent(self, point: Point) -> None:
+        """Makes sure that a point continues an earlier one, if any.
+
+        Raises:
+            AlgorithmError: its parent is no point, or none that was proposed before it.
+        """
+        parent: object = point.parent
+        if parent is None:
+            return
+        named = f'algorithm "{self.name}" proposed point {point.id}'
+        if isinstance(parent, bool) or not isinstance(parent, int):
+            raise AlgorithmError(
+                f"{named} with the parent {parent!r}; a parent is the id of an earlier point"
+            )
+        if parent == point.id:
+            raise AlgorithmError(f"{named} as its own parent; a parent is the id of an earlier point")
+        if not 0 <= parent < point.id:
+            raise AlgorithmError(
+                f"{named} with the parent {parent}, which does not exist; a parent is the id of an earlier point, "
+                "from 0 in the order they were proposed"
+            )
 
     def _taken(self, points: Sequence[Point]) -> None:
         """Tells the search by a program which of its proposals have become points, and under which numbers."""
@@ -231,7 +261,7 @@ class Guest:
     def _count(self, points: Sequence[Point]) -> None:
         if self._users:
             self._numbered += len(points)
-            self._seen |= {self._space.hash(point.params) for point in points}
+            self._seen |= {self._space.hash(point.params, point.parent) for point in points}
 
 
 def _user_class(target: str, folder: Path) -> type[SearchAlgorithm]:

@@ -16,7 +16,14 @@ from hpo_steer import faults
 from hpo_steer.errors import ConfigError, HpoSteerError, MalformedMessage, UserError
 from hpo_steer.free_space import search_space
 from hpo_steer.guests import Guest, Outside
-from hpo_steer.jsonlines import PROTOCOL, dumps, history_from_json, loads, observation_from_json
+from hpo_steer.jsonlines import (
+    PROTOCOL,
+    dumps,
+    history_from_json,
+    loads,
+    observation_from_json,
+    point_to_json,
+)
 from hpo_steer.launcher import pin
 from hpo_steer.limits import tidy
 from hpo_steer.objectives import parse_objectives
@@ -105,7 +112,7 @@ class Host:
                 "op": "points",
                 "id": request["id"],
                 "model": request["model"],
-                "points": [{"id": p.id, "params": p.params} for p in points],
+                "points": [point_to_json(p) for p in points],
                 "ended": guest.ended,
                 "note": guest.note,
             }

@@ -89,10 +89,35 @@ def read_reply(line: bytes) -> dict[str, Any]:
 
 def _check_point(point: object) -> None:
     match point:
-        case {"id": int(number), "params": dict()} if not isinstance(number, bool) and 0 <= number <= MAX_ID:
-            return
+        case {"id": int(number), "params": dict(), **rest} if (
+            not isinstance(number, bool) and 0 <= number <= MAX_ID
+        ):
+            read_parent(rest.get("parent"))
         case _:
             raise MalformedMessage('points: one is no {"id": number, "params": object}')
+
+
+def read_parent(parent: object) -> int | None:
+    """The ``parent`` of a proposed point: which it continues.
+
+    Raises:
+        MalformedMessage: it is no number of a point.
+    """
+    if parent is None or (isinstance(parent, int) and not isinstance(parent, bool) and 0 <= parent <= MAX_ID):
+        return parent
+    shown = tidy(json.dumps(parent))[:40]
+    raise MalformedMessage(f"points: a parent is the id of an earlier point or null, got {shown}")
+
+
+def point_to_json(point: Point) -> dict[str, Any]:
+    """A point as the protocol has it; one that continues none has no ``parent``."""
+    data: dict[str, Any] = {"id": point.id, "params": point.params}
+    return data if point.parent is None else data | {"parent": point.parent}
+
+
+def point_from_json(data: Mapping[str, Any]) -> Point:
+    """The point again."""
+    return Point(data["id"], data["params"], data.get("parent"))
 
 
 def observation_to_json(observation: Observation) -> dict[str, Any]:
@@ -129,7 +154,7 @@ def history_to_json(history: Sequence[Step]) -> list[dict[str, Any]]:
         if isinstance(step, Told)
         else {
             "asked": step.n,
-            "points": [{"id": p.id, "params": p.params} for p in step.points],
+            "points": [point_to_json(p) for p in step.points],
             "given": step.given,
         }
         for step in history
@@ -141,8 +166,6 @@ def history_from_json(data: Sequence[Mapping[str, Any]]) -> list[Step]:
     return [
         Told([observation_from_json(o) for o in step["told"]])
         if "told" in step
-        else Asked(
-            step["asked"], [Point(p["id"], p["params"]) for p in step["points"]], step.get("given", False)
-        )
+        else Asked(step["asked"], [point_from_json(p) for p in step["points"]], step.get("given", False))
         for step in data
     ]

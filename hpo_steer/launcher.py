@@ -45,6 +45,11 @@ def outside() -> None:
     _start("steering.outside.host")
 
 
+def feed() -> None:
+    """The process that feeds a logger."""
+    _start("steering.loggers.feed")
+
+
 def evaluate() -> None:
     """The program hpo-evaluate."""
     _start("evaluation.cli")

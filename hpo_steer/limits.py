@@ -36,6 +36,8 @@ MAX_GPUS = 1_024
 """GPUs of one worker, slices counted each."""
 MAX_SPOOLED = 1_000_000_000
 MAX_METRICS = 10_000
+MAX_LEFT_OUT = 100
+"""Names of metrics that a report may say it has left out."""
 MAX_CANCELLED = 100_000
 """Points in one `cancel`."""
 MAX_TIME = 253_402_300_799

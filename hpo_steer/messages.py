@@ -38,6 +38,7 @@ from hpo_steer.limits import (
     MAX_FAILURE,
     MAX_GPUS,
     MAX_ID,
+    MAX_LEFT_OUT,
     MAX_LOG,
     MAX_METRICS,
     MAX_NAME,
@@ -152,6 +153,7 @@ Time = Annotated[float, Field(ge=0, le=MAX_TIME)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=_NO_CONTROLS)]
 Reason = Annotated[str, Field(max_length=MAX_REASON), AfterValidator(_without_nul)]
 Running = Annotated[list[tuple[Id, Attempt]], FailFast(), Field(max_length=MAX_SLOTS)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = Annotated[dict[Name, FiniteFloat], Field(max_length=MAX_METRICS), BeforeValidator(_few)]
 Sha256 = Annotated[str, Field(pattern=_SHA256)]
 Mebibytes = Annotated[int, Field(ge=0, le=MAX_ID)]
@@ -228,6 +230,19 @@ class Cancel(Message):
 
     type: Literal["cancel"] = "cancel"
     points: Annotated[list[Id], FailFast(), Field(max_length=MAX_CANCELLED)]
+
+
+class Pardon(Message):
+    """Ends the quarantine of workers: what failed there is mended, or it is the training's fault and no machine's.
+
+    Attributes:
+        worker: the only worker that is meant; None: each.
+        lasting: none begins anew there before a point has been evaluated.
+    """
+
+    type: Literal["pardon"] = "pardon"
+    worker: Name | None = None
+    lasting: bool = False
 
 
 class BundlePart(Message):
@@ -337,6 +352,27 @@ class Started(WorkerEvent):
     slot: Slot = 0
 
 
+class Health(BaseModel):
+    """How a worker and its machine are.
+
+    Attributes:
+        state: ``ok``; ``draining``: it takes no more points and ends; ``waiting``: it takes none and stays;
+            ``quarantined``: too many failed there, so it takes none for a while. Others may come.
+        reason: why it is not ``ok``, for people.
+        cpu: share of the machine's cores that is busy, from 0 to 1.
+        memory: share of the machine's memory that is in use.
+        disk_free_mib: what is free where it keeps its checkpoints and logs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    state: Name = "ok"
+    reason: Reason = ""
+    cpu: Share | None = None
+    memory: Share | None = None
+    disk_free_mib: Mebibytes | None = None
+
+
 class Heartbeat(WorkerEvent):
     """Renews the leases of the attempts a worker is training.
 
@@ -345,6 +381,7 @@ class Heartbeat(WorkerEvent):
         slots: how many slots it has.
         spooled: results on its disk that no broker has confirmed yet.
         gpus: how busy its GPUs are; None: it does not say.
+        health: how it is, where it says so.
     """
 
     type: Literal["heartbeat"] = "heartbeat"
@@ -352,16 +389,24 @@ class Heartbeat(WorkerEvent):
     slots: Slots = 1
     spooled: Annotated[int, Field(ge=0, le=MAX_SPOOLED)] = 0
     gpus: Gpus | None = None
+    health: Health | None = None
 
 
 class Report(WorkerEvent):
-    """An intermediate metric of a running attempt."""
+    """An intermediate metric of a running attempt.
+
+    Attributes:
+        step: epoch or the like.
+        metrics: finite numbers.
+        left_out: the names of metrics that were no finite numbers.
+    """
 
     type: Literal["report"] = "report"
     point: Id
     attempt: Attempt
     step: Annotated[int, Field(ge=-MAX_STEP, le=MAX_STEP)]
     metrics: Metrics
+    left_out: Annotated[list[Name], Field(max_length=MAX_LEFT_OUT)] | None = None
 
 
 class FailureInfo(BaseModel):
@@ -449,7 +494,7 @@ class Echo(Message):
 
 
 Event: TypeAlias = Hello | Started | Heartbeat | Report | Result | BundleWanted | Bye | Echo
-Control: TypeAlias = Stop | Cancel | BundlePart | BundleGone
+Control: TypeAlias = Stop | Cancel | Pardon | BundlePart | BundleGone
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 _CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 Params = dict[str, Value]
 
+
+def point_hash(params: Mapping[str, Value], parent: int | None = None) -> str:
+    """`SearchSpace.hash` of parameters that are in their canonical form."""
+    text = canonical(dict(params)) + ("" if parent is None else f" after {parent}")
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 _TRIES = 100_000
 _KEPT = 20_000
 
@@ -236,14 +243,18 @@ class SearchSpace:
                 params[p.name] = row[p.name]
         return self._in_order(params)
 
-    def hash(self, params: Mapping[str, Value]) -> str:
+    def hash(self, params: Mapping[str, Value], parent: int | None = None) -> str:
         """32 hex digits that two points share exactly if they are the same point (1 and 1.0 of a float are).
+
+        Args:
+            params: of the point.
+            parent: the point it continues, if any: the same parameters after another one are another point.
 
         Raises:
             OutsideSpace: as in `validate`, but constraints are not checked.
         """
         typed = {name: self._by_name[name].check(value) for name, value in params.items()}
-        return hashlib.sha256(canonical(typed).encode()).hexdigest()[:32]
+        return point_hash(typed, parent)
 
     def to_dict(self) -> dict[str, Any]:
         """The ``search_space`` of a config that makes this space again."""

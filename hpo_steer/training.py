@@ -19,7 +19,7 @@ import math
 import operator
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 from hpo_steer.errors import Preempted, Stopped
 
@@ -42,12 +42,15 @@ class RunningPoint(NamedTuple):
         attempt: which try of a worker at it, from 1.
         model: which model it belongs to.
         iteration: the iteration that proposed it, from 1; 0 outside any attempt.
+        parent: the point it continues, whose last checkpoint lay in `checkpoint_dir` when its first attempt began, if
+            it could be had; None if it begins anew.
     """
 
     id: int
     attempt: int
     model: str
     iteration: int
+    parent: Optional[int] = None
 
 
 class _Memory:
@@ -63,7 +66,7 @@ def report(step: int, **metrics: Any) -> None:
 
     Args:
         step: epoch, boosting round or the like; counts up.
-        metrics: numbers, or what `float` makes one of. Those that are not finite are left out.
+        metrics: numbers, or what `float` makes one of. Those that are not finite are left out, and steering says so.
 
     Raises:
         Preempted: the worker has to leave; save, and let it pass or return. A later attempt carries on.
@@ -125,7 +128,9 @@ def point() -> RunningPoint:
     if not text:
         return RunningPoint(-1, 1, "main", 0)
     given = json.loads(text)
-    return RunningPoint(given["id"], given["attempt"], given["model"], given["iteration"])
+    return RunningPoint(
+        given["id"], given["attempt"], given["model"], given["iteration"], given.get("parent")
+    )
 
 
 def stopped_in(folder: str) -> bool:
@@ -135,13 +140,19 @@ def stopped_in(folder: str) -> bool:
 
 def _line(step: int, metrics: Dict[str, Any]) -> bytes:
     numbers: Dict[str, float] = {}
+    left_out: List[str] = []
     for name, value in metrics.items():
         if isinstance(value, (str, bytes)):
             raise TypeError(f"report() got {name}={value!r}, which is no number")
         number = float(value)
         if math.isfinite(number):
             numbers[name] = number
-    return json.dumps({"step": operator.index(step), "metrics": numbers}).encode() + b"\n"
+        else:
+            left_out.append(name)
+    line: Dict[str, Any] = {"step": operator.index(step), "metrics": numbers}
+    if left_out:
+        line["left_out"] = left_out
+    return json.dumps(line).encode() + b"\n"
 
 
 def _append(folder: str, line: bytes) -> None:

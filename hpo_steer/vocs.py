@@ -186,8 +186,12 @@ def _check(parameter: Parameter, outcomes: Sequence[str]) -> None:
             f'"{name}" is conditional, which generators do not know: drop "when" and let the training ignore '
             "the parameter where it has no effect, or take an algorithm of hpo-steer's own",
         )
-    if name in outcomes or name == "_id":
-        what = "the standard's name for a point's id" if name == "_id" else "also a metric"
+    if name in (*outcomes, "_id", "_parent"):
+        what = (
+            "also a metric"
+            if name in outcomes
+            else "the name that a generator has for a point's id or its parent's"
+        )
         raise ConfigError(
             f"search_space.{name}", f"is {what}, and a generator keeps both in one row; rename the parameter"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +38,7 @@ class LivePoint:
         vanished: how often it was gone from there.
         pruned: why the attempt under way is ended early; None while it is to go on.
         reported: what that attempt has reported.
+        origin: the point whose checkpoint it begins with, if any: its parent, or the one whose values that took over.
         claimant: a second worker (and its slot) that has the same attempt: it takes the lease over if the first
             is gone, and is stopped if that is heard of.
         followers: later points with the same parameters, which take over what becomes of this one.
@@ -58,6 +60,7 @@ class LivePoint:
     vanished: int = 0
     pruned: str | None = None
     reported: Reported | None = None
+    origin: int | None = None
     claimant: tuple[str, int] | None = None
     followers: list[LivePoint] = field(default_factory=list)
     follows: int | None = None
@@ -80,6 +83,8 @@ class Book:
         self._live: dict[int, LivePoint] = {}
         self._running: dict[int, LivePoint] = {}
         self._first: dict[tuple[str, str], int] = {}
+        self._ids: dict[str, array[int]] = {}
+        """The ids of each model's points, by their numbers."""
         self._last_id = 0
 
     def next_id(self) -> int:
@@ -98,8 +103,16 @@ class Book:
             The earlier point that has the same ones, if any.
         """
         self._last_id = max(self._last_id, record.id)
+        ids = self._ids.setdefault(record.model, array("q"))
+        if record.number == len(ids):
+            ids.append(record.id)
         first = self._first.setdefault((record.model, record.hash), record.id)
         return first if first != record.id else None
+
+    def id_of(self, model: str, number: int) -> int | None:
+        """The id of a model's point, if there is one of that number."""
+        ids = self._ids.get(model, ())
+        return ids[number] if 0 <= number < len(ids) else None
 
     def first(self, model: str, hash_: str) -> int | None:
         """The first point of a model with these parameters, if there was one."""
@@ -202,6 +215,7 @@ def steps(
     by_iteration: dict[int, list[PointRecord]] = {}
     for record in points:
         by_iteration.setdefault(record.iteration, []).append(record)
+    numbers = {record.id: record.number for record in points}
     told = 0
     for iteration in iterations:
         if iteration.told > told:
@@ -209,7 +223,9 @@ def steps(
                 yield Told([observation(r, curves.get(r.id)) for r in heard]), iteration
             told = iteration.told
         asked = sorted(by_iteration.get(iteration.number, []), key=lambda r: r.number)
-        proposed = [Point(r.number, dict(r.params)) for r in asked]
+        proposed = [
+            Point(r.number, dict(r.params), None if r.parent is None else numbers[r.parent]) for r in asked
+        ]
         yield Asked(iteration.wanted, proposed, given=iteration.origin != "algorithm"), iteration
         if iteration.origin == "known":
             told = iteration.size

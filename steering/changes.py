@@ -11,7 +11,7 @@ from hpo_steer.errors import RunConflict
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment
 
-_FREE = ("evaluation.", "broker.", "store.", "steering.ask_timeout_s", "pruning")
+_FREE = ("evaluation.", "broker.", "store.", "steering.ask_timeout_s", "pruning", "loggers")
 _GROWING = tuple(
     f"steering.{rule}" for rule in ("max_points", "max_iterations", "max_time_s", "target", "patience")
 )

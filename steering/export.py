@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 _FIRST = ("id", "model", "iteration", "state")
-_LAST = ("attempts", "worker", "created_at", "started_at", "ended_at", "duration_s", "duplicate_of")
+_LAST = ("attempts", "worker", "created_at", "started_at", "ended_at", "duration_s", "duplicate_of", "parent")
 """Columns at both ends of a row, the same as the keys of `point_json`."""
 
 

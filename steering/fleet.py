@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.machine import Gpu, Machine, Unfit, Wants, capacity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hpo_steer.messages import GpuInfo, Hello
+    from hpo_steer.messages import GpuInfo, Health, Hello
+
+_MOST_TOLD = 200
+"""Workers of which the store gets more than their number."""
+_ORDER = ("quarantined", "waiting", "draining")
 
 
 @dataclass(slots=True)
@@ -25,6 +29,7 @@ class WorkerView:
         done: results it has sent in this session.
         spooled: results waiting on its disk.
         gpus: its GPUs, and how busy they were when it last said so.
+        health: how it says it is; None: it does not say.
     """
 
     name: str
@@ -34,6 +39,27 @@ class WorkerView:
     done: int = 0
     spooled: int = 0
     gpus: Sequence[GpuInfo] = ()
+    health: Health | None = None
+
+    @property
+    def state(self) -> str:
+        """``ok``, or why it takes no points: ``draining``, ``waiting`` or ``quarantined``."""
+        return "ok" if self.health is None else self.health.state
+
+    def about(self) -> dict[str, Any]:
+        """What people who look at the run are told."""
+        told: dict[str, Any] = {
+            "worker": self.name,
+            "host": self.host,
+            "slots": self.slots,
+            "done": self.done,
+            "state": self.state,
+        }
+        if self.health is not None:
+            told |= self.health.model_dump(exclude_none=True)
+        if self.gpus:
+            told["gpus"] = [gpu.model_dump(exclude_none=True) for gpu in self.gpus]
+        return told
 
 
 class Fleet:
@@ -51,6 +77,7 @@ class Fleet:
         self._workers: dict[str, WorkerView] = {}
         self._capacity_s = self._busy_s = 0.0
         self._measured: float | None = None
+        self._running = 0
         self.largest: Machine | None = None
 
     def hear(self, name: str, now: float, *, host: str | None = None, slots: int | None = None) -> bool:
@@ -69,6 +96,22 @@ class Fleet:
 
     def __getitem__(self, name: str) -> WorkerView:
         return self._workers[name]
+
+    def examine(self, name: str, health: Health | None) -> str | None:
+        """A worker has said how it is.
+
+        Returns:
+            Its new state, if that has changed.
+        """
+        worker = self._workers[name]
+        before, worker.health = worker.state, health
+        return worker.state if worker.state != before else None
+
+    def told(self) -> tuple[dict[str, Any], ...]:
+        """What is known of the workers, those first that take no points."""
+        place = {state: number for number, state in enumerate(_ORDER)}
+        workers = sorted(self._workers.values(), key=lambda w: (place.get(w.state, len(place)), w.name))
+        return tuple(worker.about() for worker in workers[:_MOST_TOLD])
 
     def leave(self, name: str) -> WorkerView | None:
         """A worker is gone."""
@@ -103,12 +146,19 @@ class Fleet:
         return sum(worker.slots for worker in self._workers.values())
 
     def measure(self, now: float, running: int) -> None:
-        """Adds the time since the last call to the account of busy and idle slots."""
+        """Adds the time since the last call to the account of busy and idle slots.
+
+        Until now as many ran as at the last call: what has begun or ended woke the loop up.
+
+        Args:
+            now: by the monotonic clock.
+            running: how many points run from now on.
+        """
         if self._measured is not None and self.slots:
             passed = now - self._measured
             self._capacity_s += passed * self.slots
-            self._busy_s += passed * min(running, self.slots)
-        self._measured = now
+            self._busy_s += passed * min(self._running, self.slots)
+        self._measured, self._running = now, running
 
     def add_busy(self, duration_s: float) -> None:
         """Accounts for an evaluation so short that it was never seen running."""

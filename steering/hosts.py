@@ -26,6 +26,7 @@ from hpo_steer.jsonlines import (
     dumps,
     history_to_json,
     observation_to_json,
+    point_from_json,
     read_lines,
     read_reply,
 )
@@ -366,7 +367,7 @@ class ProcessHost(AlgorithmHost):
         model = reply["model"]
         if reply["op"] == "opened":
             return Opened(model)
-        points = [Point(p["id"], p["params"]) for p in reply["points"]]
+        points = [point_from_json(each) for each in reply["points"]]
         ask_s = time.perf_counter() - self._asked.pop(model)
         return Proposal(model, points, reply["ended"], ask_s, reply.get("note"))
 

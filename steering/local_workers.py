@@ -36,11 +36,13 @@ class Exit:
         host: this machine's name.
         pid: its process id.
         how: ``signal 9`` or ``exit code 1``.
+        orderly: by itself, as after `max_points`, and not for a fault.
     """
 
     host: str
     pid: int
     how: str
+    orderly: bool = False
 
 
 @dataclass
@@ -49,10 +51,14 @@ class _Seat:
     started: float
     log_start: int = 0
     quick_deaths: int = 0
+    left: bool = False
 
 
 class LocalWorkers:
     """Keeps a number of ``hpo-evaluate`` processes running.
+
+    One that has ended is replaced, whether it died or had evaluated its `max_points`. Those are the only ways in which
+    a local worker ends by itself: without points, without time, or in quarantine it stays and takes none.
 
     Args:
         slots: how many slots each of them has.
@@ -74,7 +80,7 @@ class LocalWorkers:
         self._command = [sys.executable, "-P", str(program), "--config", str(config.resolve())]
         for text in overrides:
             self._command += ["--set", without_passwords(text)]  # anybody sees a command line
-        self._environment = dict(environment)
+        self._environment = {**environment, "HPO_STEER_SINCE": repr(time.time())}
         self._folder = folder
         self._slots = tuple(slots)
         self._seats: dict[int, _Seat] = {}
@@ -120,8 +126,11 @@ class LocalWorkers:
             code = seat.process.poll()
             if code is None:
                 continue
+            if code == 0 and not seat.left:
+                seat.left = True  # its last words are read before the next look
+                continue
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            begun = gone(Exit(socket.gethostname(), seat.process.pid, how))
+            begun = gone(Exit(socket.gethostname(), seat.process.pid, how, orderly=code == 0))
             quick = not begun and time.monotonic() - seat.started < _QUICK_S
             deaths = seat.quick_deaths + 1 if quick else 0
             if deaths >= _QUICK_DEATHS:

@@ -12,6 +12,7 @@ of these leaves a store from which `load` goes on:
 from __future__ import annotations
 
 import selectors
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from hpo_steer.messages import (
     FailureInfo,
     Heartbeat,
     Hello,
+    Pardon,
     Report,
     Result,
     Started,
@@ -54,6 +56,8 @@ _SHIPPING_S = 0.02
 _BUNDLE_S = 0.05
 _BUNDLE_MOST = 32
 _READ_AT_ONCE = 1000
+_GOODBYES = 2048
+"""Workers that have said goodbye, as many as may end at once on one machine."""
 _LAST_WORDS_S = 60.0
 """How long messages may still come from a process of this machine that has ended."""
 
@@ -118,6 +122,7 @@ class SteeringLoop:
         self.began = clock.monotonic()
         self._hearing = Hearing(self._rules.heartbeat_s, self.began)
         self._ended: dict[tuple[str, int] | None, float] = {}
+        self._goodbyes: deque[tuple[str, int] | None] = deque(maxlen=_GOODBYES)
         self._condition: tuple[str | None, str | None] = (None, None)
         self._queue_checked = 0.0
         self._missed: dict[int, float] = {}
@@ -260,6 +265,7 @@ class SteeringLoop:
             timeout_s=self._rules.timeout_s,
             bundle=self.shipping.bundle if self.shipping is not None else None,
             bundle_url=self.shipping.url if self.shipping is not None else None,
+            parent=point.origin,
         )
 
     # ------------------------------------------------------------ what workers say
@@ -299,6 +305,7 @@ class SteeringLoop:
             case Hello() | Heartbeat():
                 if isinstance(event, Heartbeat):
                     self.fleet[event.worker].spooled = event.spooled
+                    self._examine(event)
                 elif event.gpus is not None:
                     self.fleet.shows(machine_of(event))
                 if event.gpus is not None:
@@ -319,6 +326,32 @@ class SteeringLoop:
                 self.attempts.result(event)
                 faults.reached("steering.result")
 
+    def _examine(self, event: Heartbeat) -> None:
+        state = self.fleet.examine(event.worker, event.health)
+        if state is None:
+            return
+        reason = event.health.reason if event.health is not None else ""
+        if state == "quarantined":
+            self._notify("warning", f"worker {event.worker} is quarantined: {reason}")
+            self._pardon_the_innocent()
+        else:
+            why = f": {reason}" if reason else ""
+            text = "takes points again" if state == "ok" else f"takes no more points{why}"
+            self._notify("worker", f"worker {event.worker} {text}")
+
+    def _pardon_the_innocent(self) -> None:
+        """Where nothing has ever been evaluated, and nothing can be anywhere, no machine is to blame."""
+        workers = self.fleet.present()
+        if self.counts.done or any(worker.state != "quarantined" for worker in workers):
+            return
+        self._notify(
+            "warning", "all fails everywhere, and no point has a value yet: the quarantines are ended"
+        )
+        self._pardon(lasting=True)
+
+    def _pardon(self, *, lasting: bool) -> None:
+        self._ledger.controls.append(Pardon(experiment=self.experiment.name, run=self._run, lasting=lasting))
+
     def _served(self, worker: str) -> None:
         if self.shipping is not None:
             self.shipping.served(worker)
@@ -336,19 +369,26 @@ class SteeringLoop:
 
     def _bye(self, event: Bye) -> None:
         self._served(event.worker)
+        self._goodbyes.append(worker_process(event.worker))
         if self.fleet.leave(event.worker):
             self._notify(
                 "worker", f"worker {event.worker} has left" + (f": {event.reason}" if event.reason else "")
             )
         self.attempts.forsake(event.worker, event.reason or "the worker has left", orderly=True)
 
-    def forsake_process(self, host: str, pid: int, why: str) -> bool:
+    def forsake_process(self, host: str, pid: int, why: str, *, orderly: bool = False) -> bool:
         """A worker process of this machine has ended: what it ran goes out again at once.
+
+        Args:
+            host: this machine.
+            pid: its id.
+            why: how it has ended, for people.
+            orderly: by itself, so that no trial of its points is to blame.
 
         Returns:
             Whether it had been heard of before.
         """
-        known = False
+        known = (host, pid) in self._goodbyes
         self._ended[host, pid] = self.clock.monotonic()
         for worker in self.fleet.present():
             if worker_process(worker.name) == (host, pid):
@@ -356,7 +396,7 @@ class SteeringLoop:
                 self.fleet.leave(worker.name)
                 self._served(worker.name)
                 self._notify("worker", f"worker {worker.name} has gone: {why}")
-                self.attempts.forsake(worker.name, why)
+                self.attempts.forsake(worker.name, why, orderly=orderly)
         return known
 
     # ------------------------------------------------------------ clocks
@@ -421,7 +461,9 @@ class SteeringLoop:
     def _write_elapsed(self) -> None:
         elapsed_s = self._elapsed_written = self.elapsed_s
         workers = self.fleet.present()
-        condition = Condition(self.clock.time(), self._condition[1], len(workers), self.fleet.slots)
+        condition = Condition(
+            self.clock.time(), self._condition[1], len(workers), self.fleet.slots, self.fleet.told()
+        )
         self._ledger.add(lambda tx: tx.set_run(elapsed_s=elapsed_s, condition=condition))
 
     def note(self, cause: str | None, waiting: str | None) -> None:
@@ -452,6 +494,8 @@ class SteeringLoop:
         count = self._searches.retry(points)
         if count:
             self.attempts.streak = []
+            if any(worker.state == "quarantined" for worker in self.fleet.present()):
+                self._pardon(lasting=False)
             self._notify(
                 "retry", f"{plural(count, 'failed point')} {'goes' if count == 1 else 'go'} out again"
             )

@@ -143,6 +143,7 @@ def _difference(
             and ours is not None
             and theirs is not None
             and canonical(ours.params) == canonical(theirs.params)
+            and ours.parent == theirs.parent
         ):
             continue
         return {

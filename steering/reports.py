@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hpo_steer.errors import nearest
 from steering.pruning import make_pruner
 from steering.store.base import ReportRecord
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _REMEMBERED = 1000
 """So many of an attempt's reports are known again when a broker hands them out twice."""
 _TICK_S = 1e-6
+_SHOWN = 5
 
 
 @dataclass
@@ -71,7 +73,10 @@ class Reports:
             if rules is None
             else {model.name: make_pruner(rules, experiment.goals) for model in experiment.models}
         )
+        wanted = [metric.name for pruner in self._pruners.values() for metric in pruner.metrics]
+        self._declared = dict.fromkeys((*experiment.measured, *wanted))
         self._warned: set[int] = set()
+        self._undeclared: set[str] = set()
         self._latest = 0.0
 
     def load(self) -> None:
@@ -96,21 +101,32 @@ class Reports:
         reported = _reported(point, event.worker)
         if reported.last is not None and event.step <= reported.last:
             if reported.recent.get(event.step) != event.metrics:  # else it was only handed out twice
-                self._ignore(point, f"step {event.step} after step {reported.last}; steps have to increase")
+                self._warn(
+                    point, f"step {event.step} after step {reported.last}; steps have to increase: ignored"
+                )
             return
         reported.add(event.step, event.metrics)
+        if event.left_out:
+            names = ", ".join(f'"{name}"' for name in event.left_out[:_SHOWN])
+            self._warn(
+                point,
+                f"a value of {names} that is not finite, at step {event.step}; it is left out, the rest counts",
+            )
+        if not event.metrics:
+            return
         self._latest = max(self._clock.time(), self._latest + _TICK_S)
         row = ReportRecord(event.point, event.attempt, event.step, event.metrics, self._latest)
         self._ledger.add(lambda tx: tx.add_report(row))
         record = point.record
         pruner = self._pruners.get(record.model)
         if pruner is not None and (lacking := _lacking(pruner, event.metrics)):
-            self._ignore(
+            self._warn(
                 point,
                 f'step {event.step} without a finite "{lacking}", which pruning.metric wants; '
-                f"it has: {', '.join(event.metrics) or 'nothing'}",
+                f"it has: {', '.join(event.metrics)}: ignored",
             )
             return
+        self._mind_undeclared(point, event.metrics)
         reason = self._judge(record.model, record.number, event.step, event.metrics)
         point.pruned = point.pruned or reason
 
@@ -119,11 +135,24 @@ class Reports:
         losses = None if pruner is None else pruner.losses(metrics)
         return None if pruner is None or losses is None else pruner.report(number, step, losses)
 
-    def _ignore(self, point: LivePoint, why: str) -> None:
+    def _mind_undeclared(self, point: LivePoint, metrics: Mapping[str, float]) -> None:
+        """Says once that nobody looks at what is reported: further metrics beside a declared one are welcome."""
+        strange = [name for name in metrics if name not in self._declared]
+        if len(strange) < len(metrics) or self._undeclared.issuperset(strange):
+            return
+        self._undeclared.update(strange)
+        names = ", ".join(f'"{name}"' for name in strange[:_SHOWN])
+        self._warn(
+            point,
+            f"{names}, and none of the metrics that the config declares ({', '.join(self._declared)}): it is kept, "
+            f"and decides nothing; {nearest(strange[0], self._declared)}",
+        )
+
+    def _warn(self, point: LivePoint, what: str) -> None:
         """One warning a point: a training that reports wrongly does so at every step."""
         if point.record.id not in self._warned:
             self._warned.add(point.record.id)
-            self._notify("warning", f"point {point.record.id} has reported {why}: ignored")
+            self._notify("warning", f"point {point.record.id} has reported {what}")
 
 
 def _reported(point: LivePoint, worker: str | None = None) -> Reported:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.errors import ConfigError, NoSuchRun, UserError, nearest
+from steering.budget import Budgets
 from steering.feasibility import feasibility, feasible
 from steering.front import Costs, Volume, front, measure
 from steering.run_folder import CARD, RunFolder
@@ -149,9 +150,21 @@ class RunView:
         """Whether a point is done and keeps all outcome constraints."""
         return feasible(self.outcomes, point)
 
-    def rank(self, point: PointRecord) -> tuple[float, int]:
-        """What sorts done points by the first objective: the best first, of two equals the earlier."""
-        return self.goals[0].sign * (point.values or {})[self.goals[0].name], point.id
+    @cached_property
+    def _budgets(self) -> Budgets:
+        return Budgets(self.experiment, self.points, self.feasible)
+
+    def contends(self, point: PointRecord) -> bool:
+        """Whether a point may be the best: it is feasible, and none of its model was trained longer."""
+        return self.feasible(point) and not self._budgets.lacking(point)
+
+    def rank(self, point: PointRecord) -> tuple[float, float, int]:
+        """What sorts done points by the first objective: the best first, of two equals the earlier.
+
+        Those that were trained longest come before those that were trained less.
+        """
+        loss = self.goals[0].sign * (point.values or {})[self.goals[0].name]
+        return self._budgets.lacking(point), loss, point.id
 
     def costs(self, point: PointRecord) -> Costs:
         """The values of a done point, all of them to be minimised."""
@@ -161,19 +174,22 @@ class RunView:
     def best(self, model: str | None = None, n: int | None = None) -> list[PointRecord]:
         """The best done points: of one objective in their order, of several the Pareto front.
 
-        Points that break an outcome constraint are not among them.
+        Points that break an outcome constraint are not among them. Where an algorithm has a budget, the points with the
+        greatest come first, and they alone make up the front.
 
         Args:
             model: of which model; None: of all together.
             n: how many at most; None: all.
         """
         done = [p for p in self.points_of(model) if self.feasible(p) and p.duplicate_of is None]
-        found = sorted(done, key=self.rank) if len(self.goals) == 1 else front(done, self.costs)
+        if len(self.goals) == 1:
+            return sorted(done, key=self.rank)[:n]
+        found = front([p for p in done if not self._budgets.lacking(p)], self.costs)
         return found if n is None else found[:n]
 
     def first_iteration_best(self, model: str) -> PointRecord | None:
         """The best point of a model's first iteration: what the search was worth."""
-        done = [p for p in self.by_model[model] if self.feasible(p) and p.iteration == 1]
+        done = [p for p in self.by_model[model] if self.contends(p) and p.iteration == 1]
         return min(done, key=self.rank, default=None)
 
     def volume(self, model: str | None = None) -> Volume | None:
@@ -231,6 +247,7 @@ def point_json(point: PointRecord, outcomes: Sequence[OutcomeConstraint]) -> dic
         "ended_at": timestamp(point.ended_at),
         "duration_s": point.duration_s,
         "duplicate_of": point.duplicate_of,
+        "parent": point.parent,
     }
 
 

@@ -13,6 +13,7 @@ from hpo_steer.config.secrets import cautions
 from hpo_steer.errors import UserError
 from hpo_steer.limits import harmless
 from hpo_steer.pulse import Pulse
+from steering.budget import Budgets
 from steering.feasibility import feasible, none_feasible
 from steering.front import Reference, measure
 from steering.progress import expected, failures, make_progress
@@ -204,11 +205,13 @@ def summarise(session: Session, outcome: Outcome, points: list[PointRecord]) -> 
     if len(experiment.goals) == 1 and good:
         goal = experiment.goals[0]
 
-        def rank(point: PointRecord) -> float:
-            return goal.sign * (point.values or {})[goal.name]
+        budgets = Budgets(experiment, good, lambda _: True)
+
+        def rank(point: PointRecord) -> tuple[float, float]:
+            return budgets.lacking(point), goal.sign * (point.values or {})[goal.name]
 
         best = min(good, key=rank)
-        first = [p for p in good if p.iteration == 1 and p.model == best.model]
+        first = [p for p in good if p.iteration == 1 and p.model == best.model and not budgets.lacking(p)]
         summary["best"] = {
             "id": best.id,
             "model": best.model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo_steer.objectives import Objective, dominates
 from hpo_steer.outcomes import OutcomeConstraint, broken_outcome
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hpo_steer.config import Steering
+    from steering.budget import Budget
 
 
 class ModelSearch:
@@ -23,6 +24,8 @@ class ModelSearch:
         rules: trigger and stop rules.
         goals: the objectives.
         outcomes: the outcome constraints; a point that breaks one is never the best and reaches no target.
+        budget: how long points are trained, where the algorithm has a say in it. Only the points that were trained
+            longest so far can be the best; others do not count for the patience; the target takes a whole training.
 
     Attributes:
         iterations: how many there have been.
@@ -42,9 +45,14 @@ class ModelSearch:
     """
 
     def __init__(
-        self, rules: Steering, goals: Sequence[Objective], outcomes: Sequence[OutcomeConstraint] = ()
+        self,
+        rules: Steering,
+        goals: Sequence[Objective],
+        outcomes: Sequence[OutcomeConstraint] = (),
+        budget: Budget | None = None,
     ) -> None:
-        self._rules, self._goals, self._outcomes = rules, goals, outcomes
+        self._rules, self._goals, self._outcomes, self._budget = rules, goals, outcomes, budget
+        self._longest = 0.0
         self.iterations = self.proposed = self.ended = self.told = self.known = 0
         self.current_size = self.current_ended = 0
         self.asking = False
@@ -96,11 +104,15 @@ class ModelSearch:
             size = min(size, rules.point_limit - self.proposed)
         return max(size, 0)
 
-    def know(self, values: Mapping[str, float] | None) -> None:
+    def know(self, values: Mapping[str, float] | None, params: Mapping[str, Any] | None = None) -> None:
         """A point was known before the search began: told and never asked for, it counts for nothing but the best."""
         self.told += 1
         self.known += 1
-        if values is not None and not broken_outcome(self._outcomes, values):
+        if (
+            values is not None
+            and not broken_outcome(self._outcomes, values)
+            and not self._lacks(params, values)
+        ):
             self._improves(values)
 
     def begin_ask(self, n: int) -> None:
@@ -129,7 +141,9 @@ class ModelSearch:
             return f"max_iterations ({rules.max_iterations}) reached"
         return None
 
-    def end_point(self, iteration: int, values: Mapping[str, float] | None) -> bool:
+    def end_point(
+        self, iteration: int, values: Mapping[str, float] | None, params: Mapping[str, Any] | None = None
+    ) -> bool:
         """A point has ended, with values or with a failure.
 
         Returns:
@@ -142,9 +156,12 @@ class ModelSearch:
             self.current_ended += 1
         if values is not None and broken_outcome(self._outcomes, values):
             values = None
+        if self._lacks(params, values):
+            return False
         better = values is not None and self._improves(values)
         self._since_better = 0 if better else self._since_better + 1
-        if values is not None and not self.cut and (reached := self._target(values)):
+        whole = self._budget is None or self._longest >= self._budget.full
+        if values is not None and whole and not self.cut and (reached := self._target(values)):
             self.stopped, self.cut = reached, True
         patience = self._rules.patience
         if patience is not None and self._since_better >= patience:
@@ -161,6 +178,15 @@ class ModelSearch:
         """Ends the search before its points are spent: those that no worker has begun are of no use any more."""
         if not self.cut and (self.stopped is None or self.unevaluated):
             self.stopped, self.cut = reason, True
+
+    def _lacks(self, params: Mapping[str, Any] | None, values: Mapping[str, float] | None) -> bool:
+        """Whether a point was trained less than an earlier one; one that was trained longer begins the front anew."""
+        if self._budget is None or params is None:
+            return False
+        spent = self._budget.of(params)
+        if values is not None and spent > self._longest:
+            self._longest, self._front = spent, []
+        return spent < self._longest
 
     def _improves(self, values: Mapping[str, float]) -> bool:
         row = tuple(goal.sign * values[goal.name] for goal in self._goals)

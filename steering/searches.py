@@ -15,6 +15,7 @@ from hpo_steer import faults
 from hpo_steer.algorithm import Failure
 from hpo_steer.messages import Cancel
 from steering.book import Book, Ended, LivePoint, observation, steps
+from steering.budget import budget_of
 from steering.curves import pruned_curves
 from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
 from steering.search import ModelSearch
@@ -98,7 +99,12 @@ class Searches:
                 model,
                 opening.space,
                 host,
-                ModelSearch(experiment.steering, experiment.goals, experiment.outcomes),
+                ModelSearch(
+                    experiment.steering,
+                    experiment.goals,
+                    experiment.outcomes,
+                    budget_of(opening.spec, opening.space),
+                ),
             )
             for model, opening, host in openings
         }
@@ -138,6 +144,7 @@ class Searches:
         """Notes every point; those that have not ended wait, run, or follow again."""
         now = self._clock.monotonic()
         leaders: dict[str, LivePoint] = {}
+        taken_over = {p.id: p.duplicate_of for p in points if p.duplicate_of is not None}
         reuse = self._reuse
         for record in points:
             self._book.remember(record)
@@ -145,7 +152,10 @@ class Searches:
                 if _unlucky(record.failure):
                     self._book.pass_over(record)
                 continue
-            live = LivePoint(record, attempts=record.attempts, lost=record.lost, forgiven=record.forgiven)
+            origin = None if record.parent is None else taken_over.get(record.parent, record.parent)
+            live = LivePoint(
+                record, attempts=record.attempts, lost=record.lost, forgiven=record.forgiven, origin=origin
+            )
             self._book.add(live)
             leader = leaders.setdefault(record.hash, live) if reuse else live
             if leader is not live and record.state == "queued":
@@ -184,16 +194,16 @@ class Searches:
         for iteration in iterations:
             if iteration.origin == "known":
                 for record in ended.between(0, iteration.size):
-                    search.know(record.values)
+                    search.know(record.values, record.params)
                 continue
             for record in ended.between(search.told, iteration.told):
-                search.end_point(record.iteration, record.values)
+                search.end_point(record.iteration, record.values, record.params)
             search.told = iteration.told
             search.begin_iteration(iteration.size)
             tuned.last_ask_s = iteration.ask_s
         if tuned.ended is not None:  # but a failed point of it may get a fresh start
             for record in ended.between(search.told):
-                search.end_point(record.iteration, record.values)
+                search.end_point(record.iteration, record.values, record.params)
                 search.told = record.told or search.told
             return
         if iterations:
@@ -282,7 +292,7 @@ class Searches:
         tuned.last_ask_s = proposal.ask_s
         size = len(proposal.points)
         if size:
-            hashes = [tuned.space.hash(point.params) for point in proposal.points]
+            hashes = [tuned.space.hash(point.params, point.parent) for point in proposal.points]
             if any(self._book.first(proposal.model, each) is not None for each in hashes):
                 self._ledger.commit()  # what they may take over is read from the store
             now = self._clock.time()
@@ -297,18 +307,7 @@ class Searches:
                 origin,
                 proposal.note,
             )
-            records = [
-                PointRecord(
-                    self._book.next_id(),
-                    proposal.model,
-                    point.id,
-                    iteration.number,
-                    point.params,
-                    hash_,
-                    created_at=now,
-                )
-                for point, hash_ in zip(proposal.points, hashes, strict=True)
-            ]
+            records = self._records(proposal, iteration.number, hashes, now)
             self._ledger.add(lambda tx: tx.add_iteration(iteration, records))
             self._ledger.count(queued=size)
             faults.reached("steering.proposed")
@@ -325,9 +324,31 @@ class Searches:
                 self._send_out(record)
         self._due.append(proposal.model)
 
+    def _records(
+        self, proposal: Proposal, iteration: int, hashes: Sequence[str], now: float
+    ) -> list[PointRecord]:
+        """What is written down of new points; one may continue another of the same iteration."""
+        ids = {point.id: self._book.next_id() for point in proposal.points}
+        model = proposal.model
+        return [
+            PointRecord(
+                ids[point.id],
+                model,
+                point.id,
+                iteration,
+                point.params,
+                hash_,
+                created_at=now,
+                parent=None
+                if point.parent is None
+                else ids.get(point.parent) or self._book.id_of(model, point.parent),
+            )
+            for point, hash_ in zip(proposal.points, hashes, strict=True)
+        ]
+
     def _send_out(self, record: PointRecord) -> None:
         """A new point waits for a worker, or takes over what becomes (or became) of an equal one."""
-        live = LivePoint(record)
+        live = LivePoint(record, origin=self._origin(record.parent))
         first = self._book.remember(record)
         self._book.add(live)
         if first is None or not self._reuse:
@@ -339,6 +360,17 @@ class Searches:
             return
         (known,) = self._ledger.store.points(ids=[first])
         self._take_over(live, known)
+
+    def _origin(self, parent: int | None) -> int | None:
+        """The point that has a parent's checkpoint: itself, unless it took the values of an equal one over."""
+        if parent is None:
+            return None
+        live = self._book.get(parent)
+        if live is not None:
+            return live.follows or parent
+        self._ledger.commit()  # it may have ended a moment ago
+        (record,) = self._ledger.store.points(ids=[parent])
+        return record.duplicate_of or parent
 
     def _follow(self, live: LivePoint, leader: LivePoint) -> None:
         live.follows = leader.record.id
@@ -454,7 +486,7 @@ class Searches:
             self._ledger.commit()  # its reports are read from the store, as they are when the history is repeated
             curve = pruned_curves(self._ledger.store, [record]).get(record.id)
         tuned.host.tell(tuned.model.name, [observation(record, curve)])
-        if tuned.search.end_point(record.iteration, record.values) and record.values:
+        if tuned.search.end_point(record.iteration, record.values, record.params) and record.values:
             self._notify("best", f"point {record.id}")
 
     def retry(self, points: Sequence[int]) -> int | None:
@@ -487,7 +519,8 @@ class Searches:
 
     def _reopen(self, tuned: Tuned, record: PointRecord) -> None:
         fresh = replace(record, state="queued", failure=None, told=None, duplicate_of=None, ended_at=None)
-        live = LivePoint(fresh, attempts=record.attempts, forgiven=record.attempts)
+        origin = self._origin(record.parent)
+        live = LivePoint(fresh, attempts=record.attempts, forgiven=record.attempts, origin=origin)
         tuned.search.reopen_point(record.iteration)
         self._ledger.add(lambda tx: tx.reopen_point(record.id))
         self._ledger.reopen((record.failure or Failure("error")).kind)

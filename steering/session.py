@@ -29,6 +29,7 @@ from steering.clock import Clock, SystemClock
 from steering.hosts import AlgorithmHost, HostDied, InProcessHost, Opening, ProcessHost, wait_opened
 from steering.ledger import Notify
 from steering.local_workers import LocalWorkers
+from steering.loggers.processes import Loggers
 from steering.loop import SteeringLoop
 from steering.run_folder import RunFolder
 from steering.shipping import Shipment, Shipping, make_shipment
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 _TICK_S = 0.2
 _QUIET_S = 1.0
 _GRACE_S = 10.0
+_LOGGERS_S = 30.0
+"""How long loggers may take to write what is left."""
 _OPEN_S = 300.0
 """How long the algorithms may take to be created."""
 _PULL_S = 3600.0
@@ -87,11 +90,13 @@ class Session:
         transport: SteeringEnd,
         loop: SteeringLoop,
         workers: LocalWorkers,
+        loggers: Loggers,
         *,
         resumed: int | None,
     ) -> None:
         self.config, self.folder, self.loop = config, folder, loop
         self._store, self.transport, self._workers = store, transport, workers
+        self._loggers = loggers
         start = None if config.experiment.evaluation.workers else f"hpo-evaluate --config {config.path}"
         self._watchdog = Watchdog(loop, loop.clock, start, workers.last_words)
         self.waiting: str | None = None
@@ -139,6 +144,7 @@ class Session:
         experiment = config.experiment
         slots = _check(config, notify)
         folder = RunFolder(run_path(experiment))
+        loggers = Loggers(experiment.loggers.wanted if experiment.loggers else {}, folder.path, notify)
         hosts = _Hosts(config, folder)
         cleanup: list[Callable[[], None]] = [hosts.close]
         try:
@@ -201,7 +207,7 @@ class Session:
             for undo in cleanup:
                 undo()
             raise
-        return cls(config, folder, store, transport, loop, workers, resumed=before)
+        return cls(config, folder, store, transport, loop, workers, loggers, resumed=before)
 
     # ------------------------------------------------------------ running
 
@@ -222,12 +228,16 @@ class Session:
         loop = self.loop
         if not loop.over:
             self._workers.start()
+        self._loggers.start()
         quiet_since: float | None = None
         while not loop.over and self.interruptions < 2:
             loop.step(_TICK_S)
             self.waiting = self._watchdog.look(self.transport.status())
             loop.note(self._watchdog.cause, self.waiting)
-            self._workers.tend(lambda ended: loop.forsake_process(ended.host, ended.pid, ended.how))
+            self._workers.tend(
+                lambda ended: loop.forsake_process(ended.host, ended.pid, ended.how, orderly=ended.orderly)
+            )
+            self._loggers.tend()
             tick()
             self._heed_requests()
             if self.interruptions:
@@ -279,6 +289,7 @@ class Session:
         self.loop.close()
         self.transport.close()
         self._workers.stop(_GRACE_S if self.interruptions < 2 else 1.0)
+        self._loggers.stop(_LOGGERS_S if self.interruptions < 2 else 1.0)
         self._store.close()
 
 

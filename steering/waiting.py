@@ -13,6 +13,7 @@ from steering.words import duration, plural
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hpo_steer.algorithm import Failure
     from hpo_steer.transport.base import TransportStatus
     from steering.clock import Clock
     from steering.loop import SteeringLoop
@@ -95,6 +96,9 @@ class Watchdog:
         yield "disconnected", not status.connected, partial(self._say_disconnected, status)
         yield "trouble", status.trouble is not None, lambda: f"waiting: {status.trouble}"
         yield "blocked", status.blocked is not None, partial(self._say_blocked, status)
+        shut = ready > 0 and not counts.running
+        yield "quarantined", shut and self._all("quarantined"), self._say_quarantined
+        yield "ending", shut and self._all("quarantined", "waiting", "draining"), self._say_ending
         yield "failing", self._failing, self._say_failing
         yield "shipping", ready > 0 and self._shipping(now) is not None, lambda: self._shipping(now) or ""
         yield "unfit", ready > 0 and alone and self._lack is not None, self._say_unfit
@@ -116,6 +120,11 @@ class Watchdog:
         busy = ready > 0 and not idle and quiet_s > max(_BUSY_AFTER_S, usual_s)
         yield "busy", busy, partial(self._say_busy, now)
         yield "trigger", held and quiet_s > _IDLE_AFTER_S, self._say_held
+
+    def _all(self, *states: str) -> bool:
+        """Whether there are workers, and each of them is in one of these states."""
+        workers = self._loop.fleet.present()
+        return bool(workers) and all(worker.state in states for worker in workers)
 
     @property
     def _failing(self) -> bool:
@@ -167,13 +176,39 @@ class Watchdog:
     def _say_failing(self) -> str:
         streak = self._loop.attempts.streak
         point, _, failure = streak[-1]
-        hosts = sorted({worker.rsplit("-", 2)[0] for _, worker, _ in streak})
-        where = f"on {hosts[0]}" if len(hosts) == 1 else f"on {len(hosts)} machines"
-        what = failure.message.strip().partition("\n")[0][:_SHOWN_CHARS] or "no message"
         return (
-            f"stalled: the last {len(streak)} attempts failed {where} ({failure.kind}: {what}). "
+            f"stalled: the last {len(streak)} attempts failed {self._where} ({failure.kind}: {_first(failure)}). "
             f"Last lines: hpo-steer logs {point}; once it is mended: hpo-steer retry --failed"
         )
+
+    @property
+    def _where(self) -> str:
+        """On which machine the last attempts failed, or on how many."""
+        workers = {worker for _, worker, _ in self._loop.attempts.streak}
+        hosts = sorted({worker.rsplit("-", 2)[0] for worker in workers})
+        where = f"on {hosts[0]}" if len(hosts) == 1 else f"on {len(hosts)} machines"
+        shut = {worker.name for worker in self._loop.fleet.present() if worker.state == "quarantined"}
+        return f"{where}, now quarantined" if workers and workers <= shut else where
+
+    def _say_quarantined(self) -> str:
+        workers, streak = self._loop.fleet.present(), self._loop.attempts.streak
+        if streak:
+            point, _, failure = streak[-1]
+            text = f'{len(streak)} of the last {len(streak)} attempts failed with "{_first(failure)}" {self._where}'
+            look = f" Last lines: hpo-steer logs {point}; once it is mended: hpo-steer retry --failed"
+        else:
+            hosts = sorted({worker.host for worker in workers})
+            where = hosts[0] if len(hosts) == 1 else f"{len(hosts)} machines"
+            health = workers[0].health
+            text = f"all workers are quarantined, on {where}: {health.reason if health else ''}"
+            look = ""
+        return f"stalled: {text} (one point is tried there now and then).{look}"
+
+    def _say_ending(self) -> str:
+        worker = min(self._loop.fleet.present(), key=lambda each: each.state != "waiting")
+        reason = worker.health.reason if worker.health is not None else ""
+        queued = plural(self._loop.counts.queued, "point")
+        return f"waiting: {queued} queued, and no worker takes one: {reason}"
 
     def _say_no_workers(self, now: float) -> str:
         experiment = self._loop.experiment.name
@@ -237,3 +272,8 @@ class Watchdog:
             f"({search.current_ended}/{search.current_size}, the next starts at "
             f"{loop.experiment.steering.trigger}); a smaller trigger keeps more slots busy"
         )
+
+
+def _first(failure: Failure) -> str:
+    """The first line of a failure's message."""
+    return failure.message.strip().partition("\n")[0][:_SHOWN_CHARS] or "no message"

@@ -63,6 +63,16 @@ class MemoryWatch:
         return found
 
 
+def held_mib(session: int, bound_mib: int) -> int:
+    """What a process and all that it has started use, in MiB.
+
+    Args:
+        session: the session that they share.
+        bound_mib: below it, pages that several of them share may count for each.
+    """
+    return _used_mib(_sessions().get(session, ()), bound_mib)
+
+
 def _used_mib(processes: Sequence[tuple[int, int]], bound_mib: int) -> int:
     """What processes use together; the exact figure, which costs more, only where the quick one is over the bound."""
     used = sum(resident for _, resident in processes) // _MIB

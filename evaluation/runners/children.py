@@ -9,6 +9,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from evaluation.bounded_log import KEPT_BYTES, BoundedLog
+from evaluation.resources.memory import held_mib
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, terminated
 from evaluation.runners.pipe import Child, key_of
 
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
 
     from containers.process import Surroundings
     from evaluation.runners.targets import Target
+    from hpo_steer.config.worker_life import Reuse
 
 _EXIT_GRACE_S = 10.0
 """How long a child may take to end after its function has returned."""
-_MAX_SLOT_LOG = 16 * 2**20
+
 _KEPT_LOG_S = 0.3
+_FLOOD_S = 0.01
+"""Nobody prints much in less; what was printed nevertheless goes with the next attempt."""
+_MEMORY_EVERY_S = 0.5
 
 
 class ChildRunner(Runner):
@@ -32,10 +38,21 @@ class ChildRunner(Runner):
         target: what the children run.
         around: their surroundings.
         logs: where warm children's logs go.
+        keep: bytes of an attempt's output that are kept.
+        renewal: when a warm child is replaced by a new one; None: only if it has to be.
     """
 
-    def __init__(self, target: Target, around: Surroundings, logs: Path) -> None:
+    def __init__(
+        self,
+        target: Target,
+        around: Surroundings,
+        logs: Path,
+        *,
+        keep: int = KEPT_BYTES,
+        renewal: Reuse | None = None,
+    ) -> None:
         self._target, self._around, self._logs = target, around, logs
+        self.keep, self._renewal = keep, renewal
         self._warm: dict[int, Child] = {}
         self._dying: list[Child] = []
         self._running: dict[int, Child] = {}
@@ -78,11 +95,35 @@ class ChildRunner(Runner):
         self._dying.append(child)
         self._bury()
 
+    def served(self, child: Child, slot: int, now: float) -> None:
+        """A warm child has answered once more: it may be time for a new one, once it has nothing more to do."""
+        child.served += 1
+        rules = self._renewal
+        if rules is None:
+            return
+        if rules.points is not None and child.served >= rules.points:
+            child.spent = True
+        elif rules.memory_mib is not None and now - child.weighed_at >= _MEMORY_EVERY_S:
+            child.weighed_at = now
+            child.spent = held_mib(child.group.pid, rules.memory_mib) > rules.memory_mib
+        if child.spent and not child.handed:
+            self.renew(child, slot)
+
+    def renew(self, child: Child, slot: int) -> None:
+        """Lets a warm child end in peace; the slot's next attempt gets a new one."""
+        if self._warm.get(slot) is child:
+            del self._warm[slot]
+        child.hang_up(time.monotonic() + _EXIT_GRACE_S)
+        self._dying.append(child)
+
     def _start_warm(self, task: Task) -> Handle:
         self._bury()
         child = self._warm.get(task.slot)
         if child is not None and child.group.exited():
             self.retire(child, task.slot)
+            child = None
+        elif child is not None and child.spent and not child.handed:
+            self.renew(child, task.slot)
             child = None
         if child is None:
             child = self._warm[task.slot] = self._new_warm(task.slot)
@@ -93,7 +134,11 @@ class ChildRunner(Runner):
     def foresee(self, tasks: Sequence[Task]) -> None:
         """Hands attempts to a warm child beforehand; see `Runner.foresee`."""
         child = self._warm.get(tasks[0].slot) if tasks else None
-        if child is not None and len(child.handed) <= len(tasks) // 2:
+        if child is None or child.spent:
+            return
+        if self._renewal is not None and self._renewal.points is not None:
+            tasks = tasks[: max(self._renewal.points - child.served - 1, 0)]  # one is on its way
+        if tasks and len(child.handed) <= len(tasks) // 2:
             child.hand_over(tasks)
 
     def forget(self) -> None:
@@ -108,9 +153,13 @@ class ChildRunner(Runner):
         )
 
     def _bury(self) -> None:
-        for child in [c for c in self._dying if c.group.exited()]:
-            self._dying.remove(child)
-            child.end()
+        now = time.monotonic()
+        for child in list(self._dying):
+            if child.group.exited():
+                self._dying.remove(child)
+                child.end()
+            elif child.leave_by is not None and now >= child.leave_by:
+                child.group.kill()
 
 
 class _OneShot(Handle):
@@ -120,6 +169,7 @@ class _OneShot(Handle):
         self._runner, self._child, self._task = runner, child, task
         self._answer: Mapping[str, Any] | None = None
         self._leave_by = 0.0
+        self._bounded = BoundedLog(task.log, 0, runner.keep)
 
     @property
     def pid(self) -> int:
@@ -135,12 +185,14 @@ class _OneShot(Handle):
             self._answer = self._child.receive()
             self._leave_by = now + _EXIT_GRACE_S
         if not exited:
+            self._bounded.look(now)
             if self._answer is not None and now >= self._leave_by:
                 group.kill()
             group.tick(now)
             return None
         self._runner.ended(self._task.slot)
         code = self._child.end()
+        self._bounded.finish()
         if self._answer is None:
             outcome = failed("error", f"the training {self._child.group.died(code, 'before it returned')}")
             return replace(outcome, terminated=terminated(code))
@@ -171,9 +223,10 @@ class _Warm(Handle):
         self._foreseen = key_of(task) in child.handed
         self._told_to_end = False
         self._log_start = os.fstat(child.log_fd).st_size
-        if self._log_start > _MAX_SLOT_LOG:
+        if self._log_start > runner.keep:
             os.truncate(child.log, 0)
             self._log_start = 0
+        self._bounded = BoundedLog(child.log, self._log_start, runner.keep)
 
     @property
     def pid(self) -> int:
@@ -188,6 +241,7 @@ class _Warm(Handle):
         if answer is None:
             if not child.group.exited():
                 child.group.tick(now)
+                self._bounded.look(now)
                 return None
             answer = self._answer()
         gone = answer is None
@@ -200,13 +254,18 @@ class _Warm(Handle):
             if not self._foreseen:
                 outcome = replace(outcome, duration_s=None)
         kind = outcome.failure.kind if outcome.failure else None
-        if kind or now - self._began > _KEPT_LOG_S:
+        took_s = now - self._began
+        if kind or took_s > _FLOOD_S:
+            self._bounded.finish()
+        if kind or took_s > _KEPT_LOG_S:
             self._keep_log()
         spoilt = (
             kind is not None and kind != "invalid" and child.target.trusted
         )  # a service speaks for itself
         if gone or self._told_to_end or child.stale or spoilt:
             self._runner.retire(child, self._task.slot)
+        else:
+            self._runner.served(child, self._task.slot, now)
         return outcome
 
     @property

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from containers.launch import Mount
 from containers.process import ProcessGroup, Surroundings
 from evaluation.attempt import open_log, remove_if_empty
+from evaluation.bounded_log import KEPT_BYTES, BoundedLog
 from evaluation.runners.base import Handle, Outcome, Runner, Task, failed, read_answer, terminated
 from hpo_steer.child import check_metrics
 from hpo_steer.config.surroundings import INPUT, OUTPUT, PLACEHOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
 
 _KEPT_OUTPUT = 262_144
 _MAX_OUTPUT_FILE = 8_000_000
@@ -34,6 +36,7 @@ class CommandRunner(Runner):
         parameters: names that the search space knows; one that a point lacks (it is switched off) becomes an
             empty text. Other braces are left alone.
         mounts: what its container sees besides the working folder and the point's.
+        keep: bytes of an attempt's output that are kept.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class CommandRunner(Runner):
         objectives: Sequence[str],
         parameters: Sequence[str] = (),
         mounts: Sequence[Mount] = (),
+        keep: int = KEPT_BYTES,
     ) -> None:
+        self.keep = keep
         self._command, self._around, self._objectives = command, around, objectives
         self._mounts = mounts
         self._absent = dict.fromkeys(parameters, "")
@@ -155,6 +160,7 @@ class _Running(Handle):
         self._open = True
         self._rest: Callable[[], None] | None = None
         self._log_fd = open_log(task.log)
+        self._bounded = BoundedLog(task.log, 0, runner.keep)
         self._pipe, stdout_fd = os.pipe()
         os.set_blocking(self._pipe, False)
         try:
@@ -178,6 +184,7 @@ class _Running(Handle):
         exited = self._group.exited()
         self._read()
         if not exited:
+            self._bounded.look(now)
             self._group.tick(now)
             self._runner.look_after(self._task, now)
             return None
@@ -209,6 +216,7 @@ class _Running(Handle):
             self._read()
             os.close(self._pipe)
             os.close(self._log_fd)
+            self._bounded.finish()
             remove_if_empty(self._task.log)
             self._rest = self._runner.over(self._task, code)
         self._runner.ended(self)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from containers.launch import Mount
 from containers.phpo.evaluation_files import read_evaluation_output, write_point, write_training_data
 from containers.phpo.placeholders import fill_evaluation
+from evaluation.bounded_log import KEPT_BYTES
 from evaluation.runners.base import Handle, Outcome, Task, read_answer
 from evaluation.runners.command import CommandRunner, fill
 from hpo_steer.training import CHECKPOINT
@@ -45,6 +46,7 @@ class FilesRunner(CommandRunner):
         data: the data files of each model that has its own.
         mounts: what its container sees besides the working folder and the point's.
         keeps: whether the checkpoint of an attempt that has succeeded stays, for points that carry on from it.
+        keep: bytes of an attempt's output that are kept.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class FilesRunner(CommandRunner):
         data: Mapping[str, Sequence[str]] = _NO_DATA,
         mounts: Sequence[Mount] = (),
         keeps: bool = False,
+        keep: int = KEPT_BYTES,
     ) -> None:
         seen = Mount(str(source.source), str(source.source), writable=False)  # what the links point to
-        super().__init__(command, around, objectives, parameters, (*mounts, seen))
+        super().__init__(command, around, objectives, parameters, (*mounts, seen), keep)
         self._files, self._source, self._data = files, source, data
         self._keeps = keeps
         self._savers: dict[str, _Saver] = {}

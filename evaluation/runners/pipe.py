@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from containers.process import ProcessGroup, Surroundings
 from evaluation.attempt import open_log, point_of, remove_if_empty
+from evaluation.runners.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,9 @@ _MAX_REQUEST = 65_536
 """A longer request to our own program goes through a file."""
 _MOST_BEFOREHAND = 16_384
 """What a child's socket takes at once even while the child does not read."""
+_RECEIVED = 262_144
+_RECEIVED_AT_ONCE = 16
+"""Nobody who floods us with lines holds the loop up."""
 
 
 class Child:
@@ -66,7 +70,11 @@ class Child:
         self.socket = ours
         self.handed: dict[str, None] = {}  # attempts that it has not answered yet
         self.stale = False
-        self._buffer = b""
+        self.served = 0
+        self.spent = False
+        self.weighed_at = 0.0
+        self.leave_by: float | None = None
+        self._lines = Lines()
         self._unsent = b""
 
     # ------------------------------------------------------------ requests
@@ -102,51 +110,66 @@ class Child:
     @property
     def ready(self) -> bool:
         """Whether an answer was received already."""
-        return b"\n" in self._buffer
+        return bool(self._lines)
 
     def receive(self) -> Mapping[str, Any] | None:
         """The next answer, once it is there whole. Lines that are none go to the log."""
         if self._unsent:
             self._push()
-        while True:
-            if not self.ready:
-                self._fetch()
-            line, newline, rest = self._buffer.partition(b"\n")
-            if not newline:
-                return None
-            self._buffer = rest
-            if (answer := self._read(line)) is not None:
-                return answer
+        if not self._lines:
+            self._fetch()
+        stray = []
+        try:
+            while (line := self._lines.next()) is not None:
+                if (answer := self._read(line)) is not None:
+                    return answer
+                stray.append(line)
+        finally:
+            if stray:
+                with contextlib.suppress(OSError):
+                    os.write(self.log_fd, b"\n".join((*stray, b"")))
+        return None
 
     def _read(self, line: bytes) -> Mapping[str, Any] | None:
         if self.target.trusted:
             return dict(json.loads(line))
+        if b"{" not in line:
+            return None
         with contextlib.suppress(ValueError, RecursionError, TypeError):  # TypeError: a key that is a list
             answer: Any = json.loads(line)
             if isinstance(answer, dict) and answer.get("key") in self.handed:
                 return answer
-        with contextlib.suppress(OSError):
-            os.write(self.log_fd, line + b"\n")
         return None
 
     def _fetch(self) -> None:
-        try:
-            while data := self.socket.recv(262_144):
-                self._buffer += data
-                if len(self._buffer) > _MAX_ANSWER:
-                    self.group.kill()
-                    self._buffer = b""
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            for _ in range(_RECEIVED_AT_ONCE):
+                data = self.socket.recv(_RECEIVED)
+                if not data:
                     return
-                if data[-1:] == b"\n":
-                    break
-        except (BlockingIOError, ConnectionResetError):
-            pass
+                self._lines.feed(data)
+                if self._lines.unfinished > _MAX_ANSWER:
+                    self.group.kill()
+                    self._lines.drop()
+                    return
+                if not self._lines.unfinished:
+                    return
 
     # ------------------------------------------------------------ its life
 
     def fds(self) -> tuple[int, ...]:
         """What becomes readable when there is news."""
         return (self.socket.fileno(), *self.group.fds())
+
+    def hang_up(self, leave_by: float) -> None:
+        """Lets it end by itself: there is no further request.
+
+        Args:
+            leave_by: when it is to be killed if it does not.
+        """
+        self.leave_by = leave_by
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def end(self) -> int:
         """Reaps a child that has ended or has been killed; its exit code."""

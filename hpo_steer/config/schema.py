@@ -10,9 +10,10 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 
 from hpo_steer.config.checkpoint import Checkpoint, checkpointed
 from hpo_steer.config.container import Container, Files, imaged
+from hpo_steer.config.loggers import Loggers, listed
 from hpo_steer.config.pruning import Pruning
 from hpo_steer.config.section import Count, Positive, Section
-from hpo_steer.config.worker_life import WorkerLife
+from hpo_steer.config.worker_life import Reuse, WorkerLife
 from hpo_steer.errors import ConfigError
 from hpo_steer.free_space import search_space
 from hpo_steer.limits import MAX_SHIPPED_MIB
@@ -175,7 +176,6 @@ class Evaluation(Section):
         container: what the function, command or service runs in.
         files: the files through which a command meets the worker.
         checkpoint: what becomes of the state that trainings save; a URL or ``true`` may stand for the section.
-        worker: when a worker ends, and how.
         ship: steering sends the folder with the code to its workers; None: they have it.
         python: the interpreter that runs the function; the default is the one hpo-steer runs in.
         env: environment variables for the training.
@@ -188,7 +188,10 @@ class Evaluation(Section):
         memory_mib: how much memory each point gets, in MiB; one that takes more is ended.
         mps: whether points that share a GPU run on it side by side, by NVIDIA's Multi-Process Service; `auto`: where
             that is installed.
-        reuse: one child process takes many points, so that imports are paid once (functions only).
+        reuse: one child process takes many points, so that imports are paid once (functions; services do so anyway);
+            ``{points: 100, memory_mib: 8192}`` says when a new one takes its place.
+        worker: when a worker ends by itself, and when it takes no more points.
+        log_mib: what is kept of an attempt's output: its beginning and its end.
         timeout_s: an attempt that takes longer fails.
         max_attempts: how often a point is tried when the training fails.
         max_retries: how many such repeats the whole experiment may spend; None: no bound of its own.
@@ -215,7 +218,8 @@ class Evaluation(Section):
     cores: Annotated[int, Field(ge=1, le=4096)] | None = None
     memory_mib: Annotated[int, Field(ge=16)] | None = None
     mps: bool | Literal["auto"] = "auto"
-    reuse: bool = False
+    reuse: Reuse | None = None
+    log_mib: Annotated[int, Field(ge=1, le=1024)] = 16
     timeout_s: Positive | None = None
     max_attempts: Count = 3
     max_retries: Annotated[int, Field(ge=0)] | None = None
@@ -249,9 +253,9 @@ class Evaluation(Section):
 
         return shlex.split(value) if isinstance(value, str) else value
 
-    @field_validator("ship", mode="before")
+    @field_validator("ship", "reuse", mode="before")
     @classmethod
-    def _shipped(cls, value: Any) -> Any:
+    def _switched(cls, value: Any) -> Any:
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("gpus")
@@ -387,6 +391,7 @@ class Experiment(Section):
         evaluation: what a worker runs.
         broker: how workers are reached.
         store: where results are kept.
+        loggers: other tools that show the run, such as TensorBoard; names, or ``{NAME: {option: …}}``.
     """
 
     name: str
@@ -403,6 +408,7 @@ class Experiment(Section):
     evaluation: Evaluation
     broker: Broker = Broker()
     store: Store = Store()
+    loggers: Loggers | None = None
 
     _name_checked = field_validator("name")(_check_name)
     _goals: tuple[Objective, ...] = PrivateAttr(default=())
@@ -419,6 +425,11 @@ class Experiment(Section):
         if isinstance(value, str):
             return {"url": value} if "://" in value else {"folder": value}
         return value
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _loggers(cls, value: Any) -> Any:
+        return listed(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

@@ -23,7 +23,7 @@ _NAMES = Topology("{experiment}")
 _OWN_QUEUE = f"{_NAMES.control}.{{id}}"
 
 _WORK = ("work",)
-_CONTROL = ("stop", "cancel")
+_CONTROL = ("stop", "cancel", "pardon")
 _BUNDLES = ("bundle_part", "bundle_gone")
 _EVENTS = ("hello", "started", "heartbeat", "report", "result", "bundle_wanted", "bye", "echo")
 

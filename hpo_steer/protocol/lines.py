@@ -62,10 +62,11 @@ class ObservationLine(Shape):
 
 
 class PointLine(Shape):
-    """A proposed point; ids count the points of one model from 0."""
+    """A proposed point; ids count the points of one model from 0. It begins with its parent's last checkpoint."""
 
     id: PointId
     params: Params
+    parent: PointId | None = None
 
 
 class AskedStep(Shape):
@@ -141,10 +142,14 @@ class Opened(Shape):
 
 
 class ProposedPoint(Shape):
-    """A point in an answer; `python -m hpo_steer.host` numbers them, a service of the user's need not."""
+    """A point in an answer; `python -m hpo_steer.host` numbers them, a service of the user's need not.
+
+    One that continues an earlier point names it as its parent.
+    """
 
     id: PointId = Field(default=0, json_schema_extra=without_default)
     params: Params
+    parent: PointId | None = None
 
 
 class Points(Shape):
@@ -173,12 +178,13 @@ class Error(Shape):
 
 
 class PointOfService(Shape):
-    """Which attempt at which point it is."""
+    """Which attempt at which point it is, and the point whose last checkpoint it begins with, if any."""
 
     id: PointId
     attempt: Annotated[int, Field(ge=1)]
     model: str
     iteration: PointId
+    parent: PointId | None = None
 
 
 class ServiceRequest(Shape):
@@ -212,3 +218,4 @@ class ReportLine(Shape):
 
     step: int
     metrics: Numbers
+    left_out: list[str] = []

@@ -18,6 +18,7 @@ from hpo_steer.messages import (
     Heartbeat,
     Hello,
     Message,
+    Pardon,
     Report,
     Result,
     Started,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 DRAFT = "http://json-schema.org/draft-07/schema#"
 
 _MESSAGES = (
-    *(Work, Stop, Cancel, BundlePart, BundleGone),
+    *(Work, Stop, Cancel, Pardon, BundlePart, BundleGone),
     *(Hello, Started, Heartbeat, Report, Result, BundleWanted, Bye, Echo),
 )
 

@@ -12,6 +12,7 @@ Run it with pytest. It draws no network, no files and no clock; each test makes 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -125,6 +126,7 @@ class AlgorithmContract(ABC):
         assert len(points) == n, f"ask({n}) returned {len(points)} points; ended: {search.ended}"
         assert [p.id for p in points] == list(range(first_id, first_id + n)), "ids count the points from 0"
         for p in points:
+            assert p.parent is None or 0 <= p.parent < p.id, "a parent is an earlier point"
             assert search.space.validate(p.params) == p.params, "points are in their canonical form"
         return points
 
@@ -166,7 +168,8 @@ class AlgorithmContract(ABC):
         space = self.space(name)
         search = self.new(space)
         history = self.eventful(search, self.rounds)
-        hashes = [space.hash(p.params) for step in history if isinstance(step, Asked) for p in step.points]
+        points = [p for step in history if isinstance(step, Asked) for p in step.points]
+        hashes = [space.hash(p.params, p.parent) for p in points]
         assert len(set(hashes)) == len(hashes)
 
     def test_the_seed_decides(self) -> None:
@@ -201,14 +204,14 @@ class AlgorithmContract(ABC):
         search.restore(history)
         first = self.checked_ask(search, self.batch, self.batch)
         other.tell(values)
-        others = [p.params for p in as_points(other.ask(2), self.batch)]
-        others = [params for params in others if params not in [p.params for p in first]]
-        later = [Point(2 * self.batch + i, params) for i, params in enumerate(others)]
+        others = as_points(other.ask(2), self.batch)
+        others = [p for p in others if p.params not in [mine.params for mine in first]]
+        later = [replace(p, id=2 * self.batch + i) for i, p in enumerate(others)]
         stood_in: list[Step] = [Asked(2, later, given=True), Told(self.results(space, first[:2] + later))]
         search.restore(stood_in)
         total = 2 * self.batch + len(later)
         second = self.checked_ask(search, self.batch, total)
-        hashes = [space.hash(p.params) for p in [*known, *first, *later, *second]]
+        hashes = [space.hash(p.params, p.parent) for p in [*known, *first, *later, *second]]
         assert len(set(hashes)) == len(hashes)
         again.restore([*history, Asked(self.batch, first), *stood_in])
         assert self.checked_ask(again, self.batch, total) == second

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from steering.store.base import AttemptRecord
 
 _WIDEST = 2000
+INTERRUPTED = 130
 
 
 def logs(
@@ -22,19 +23,30 @@ def logs(
     attempt: Annotated[
         int | None, typer.Option("--attempt", "-a", min=1, help="Only this attempt. [default: all]")
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Show what it prints while it runs, until the point has ended."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """The attempts at a point: who tried, how each ended, and the last lines of its log.
 
-    Example: hpo-steer logs 118 digits
+    Examples: hpo-steer logs 118 digits, and hpo-steer logs 118 -f while it runs
     """
     from hpo_steer.errors import UserError
     from steering.run_view import open_view
 
+    if follow and (as_json or attempt is not None):
+        raise UserError(
+            "--follow goes with neither --json nor --attempt: it shows all that is printed from now on"
+        )
     with open_view(run, config=config, store=store) as view:
         found = view.store.points(ids=[point])
         if not found:
             raise UserError(f"{view.name} has no point {point}; hpo-steer points {view.name} lists them")
+        if follow:
+            _follow(view, point)
+            return
         tried = [a for a in view.store.attempts(point) if attempt in (None, a.attempt)]
         answer = [_as_data(view, one) for one in tried]
     if as_json:
@@ -47,6 +59,21 @@ def logs(
         say("  no attempt has begun" if attempt is None else f"  there is no attempt {attempt}")
     for one in answer:
         _show(one)
+
+
+def _follow(view: "RunView", point: int) -> None:
+    import sys
+
+    from steering.following import Follower
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    try:
+        Follower(view.store, view.folder, point, write).follow()
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _as_data(view: "RunView", tried: "AttemptRecord") -> dict[str, Any]:

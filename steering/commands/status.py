@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from steering.run_view import RunView
 
 _MODELS_SHOWN = 20
+_WORKERS_SHOWN = 5
 
 
 def status(
@@ -51,6 +52,7 @@ def summary(view: "RunView") -> dict[str, Any]:
         "waiting": None if now is None else now.waiting,
         "workers": None if now is None else now.workers,
         "slots": None if now is None else now.slots,
+        "fleet": None if now is None else [dict(worker) for worker in now.fleet],
         "as_of": None if now is None else timestamp(now.at),
         "ended": run.ended,
         "created_at": timestamp(run.created_at),
@@ -151,24 +153,10 @@ def _show(answer: dict[str, Any]) -> None:
             else (f" · {plural(answer['workers'], 'worker')}, {plural(answer['slots'], 'slot')}")
         )
         say(f"  steered by  {owner['name']}, since {since}{workers}")
-    counts = answer["points"]
-    parts = [plural(counts["total"], "point")]
-    parts += [f"{counts[key]} {key}" for key in ("done", "running", "queued") if counts[key]]
-    if counts["failed"]:
-        from steering.progress import failures
-
-        parts.append(failures(answer["failed"]))
-    if counts["duplicates"]:
-        parts.append(plural(counts["duplicates"], "duplicate") + " reused")
-    if counts["known"]:
-        parts.append(f"{counts['known']} known before")
-    if counts["feasible"] < counts["done"]:
-        parts.append(f"{counts['done'] - counts['feasible']} infeasible")
-    say("  points      " + " · ".join(parts))
-    if answer["released"]:
-        say(
-            f"  released    {plural(answer['released'], 'attempt')}, as their workers had to leave; others carry on"
-        )
+    for line in _fleet_lines(answer):
+        say(line)
+    for line in _point_lines(answer):
+        say(line)
     if (answer["last_failure"] or "").strip():
         say(f"              last: {answer['last_failure'].strip().splitlines()[0][:160]}")
     asks = answer["ask_s"]
@@ -185,6 +173,46 @@ def _show(answer: dict[str, Any]) -> None:
     if len(answer["models"]) > 1:
         _show_models(answer)
     say(f"  folder      {answer['folder']}")
+
+
+def _point_lines(answer: dict[str, Any]) -> "Iterator[str]":
+    """How many points are where."""
+    from steering.words import plural
+
+    counts = answer["points"]
+    parts = [plural(counts["total"], "point")]
+    parts += [f"{counts[key]} {key}" for key in ("done", "running", "queued") if counts[key]]
+    if counts["failed"]:
+        from steering.progress import failures
+
+        parts.append(failures(answer["failed"]))
+    if counts["duplicates"]:
+        parts.append(plural(counts["duplicates"], "duplicate") + " reused")
+    if counts["known"]:
+        parts.append(f"{counts['known']} known before")
+    if counts["feasible"] < counts["done"]:
+        parts.append(f"{counts['done'] - counts['feasible']} infeasible")
+    yield "  points      " + " · ".join(parts)
+    if answer["released"]:
+        released = plural(answer["released"], "attempt")
+        yield f"  released    {released}, as their workers had to leave; others carry on"
+
+
+def _fleet_lines(answer: dict[str, Any]) -> "Iterator[str]":
+    """How the workers are: in numbers, and by name those that take no points."""
+    fleet = answer["fleet"] or []
+    states = [worker["state"] for worker in fleet]
+    if not states:
+        return
+    parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(["ok", *sorted(set(states))])]
+    free = [worker["disk_free_mib"] for worker in fleet if "disk_free_mib" in worker]
+    parts += [f"least free disk {min(free) / 1024:.1f} GiB"] if free else []
+    yield "  workers     " + " · ".join(part for part in parts if not part.startswith("0 "))
+    unwell = [worker for worker in fleet if worker["state"] != "ok" or worker.get("reason")]
+    for worker in unwell[:_WORKERS_SHOWN]:
+        yield f"              {worker['worker']}: {worker['state']}, {worker.get('reason') or 'no reason given'}"
+    if len(unwell) > _WORKERS_SHOWN:
+        yield f"              and {len(unwell) - _WORKERS_SHOWN} more: --json has them all"
 
 
 def _best_lines(answer: dict[str, Any]) -> "Iterator[str]":

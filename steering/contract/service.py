@@ -101,7 +101,7 @@ class ServiceProgram(Program):
         pending = [{"id": i, "params": params} for i, (params, result) in enumerate(known) if result is None]
         line.send({"op": "ask", "id": model, "model": model, "n": n, "pending": pending})
         points, ended, _ = read_points(line.reply("points", model, self._timeout_s))
-        return points, ended
+        return [point.params for point in points], ended
 
     @contextmanager
     def _line(self) -> Iterator[_Listening]:

@@ -8,19 +8,28 @@ import os
 import select
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from containers.process import ProcessGroup
 from hpo_steer.algorithm import Asked, Observation, Point, SearchAlgorithm, Step, Told
 from hpo_steer.errors import AlgorithmError, ConfigError, MalformedMessage, OutsideSpace
-from hpo_steer.jsonlines import PROTOCOL, dumps, history_to_json, loads, observation_to_json
+from hpo_steer.jsonlines import (
+    PROTOCOL,
+    dumps,
+    history_to_json,
+    loads,
+    observation_to_json,
+    point_to_json,
+    read_parent,
+)
 from hpo_steer.limits import MAX_LINE, tidy
 from steering.outside.place import LOG_FD, check_program, surroundings, words
 
 if TYPE_CHECKING:
     from hpo_steer.objectives import Objective
-    from hpo_steer.space import Params, SearchSpace
+    from hpo_steer.space import SearchSpace
 
 _SHOWN = 200
 _NOISE = 10_000
@@ -76,7 +85,7 @@ class ServiceSearch(SearchAlgorithm):
             space, objectives, seed, model, max_points=max_points, segment=segment, options=options
         )
         self._history: list[Step] = []
-        self._points: list[Params] = []
+        self._points: list[Point] = []
         self._open: dict[int, None] = {}
         self._asked: int | None = None
         self._line: Line | None = None
@@ -84,7 +93,7 @@ class ServiceSearch(SearchAlgorithm):
 
     # ------------------------------------------------------------ ask and tell
 
-    def ask(self, n: int) -> list[Params]:
+    def ask(self, n: int) -> list[Point]:
         """Points of the service.
 
         Raises:
@@ -102,13 +111,13 @@ class ServiceSearch(SearchAlgorithm):
             return points
         raise AssertionError("unreachable")
 
-    def _ask(self, n: int) -> list[Params]:
+    def _ask(self, n: int) -> list[Point]:
         line = self._connect()
-        pending = [{"id": number, "params": self._points[number]} for number in self._open]
+        pending = [point_to_json(self._points[number]) for number in self._open]
         line.send({"op": "ask", "id": self._model, "model": self._model, "n": n, "pending": pending})
         reply = line.reply("points", self._model, self._timeout_s)
         listed, ended, note = read_points(reply)
-        points = [self._checked(params) for params in listed]
+        points = [self._checked(point) for point in listed]
         if len(points) > n:
             note = f"{note or ''} the steering service returned {len(points)} points where {n} were asked for".strip()
         self.note, self.ended = note, ended
@@ -121,11 +130,11 @@ class ServiceSearch(SearchAlgorithm):
                 )
         return points[:n]
 
-    def _checked(self, params: Params) -> Params:
+    def _checked(self, point: Point) -> Point:
         try:
-            return self.space.validate(params)
+            return replace(point, params=self.space.validate(point.params))
         except OutsideSpace as exc:
-            raise AlgorithmError(f"the steering service proposed {_shown(params)}: {exc}") from None
+            raise AlgorithmError(f"the steering service proposed {_shown(point.params)}: {exc}") from None
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Tells it what came of points; one that is not up is told when it is."""
@@ -139,7 +148,10 @@ class ServiceSearch(SearchAlgorithm):
         self._history.append(Told(tuple(observations)))
 
     def _told(self, observations: Sequence[Observation]) -> dict[str, Any]:
-        told = [observation_to_json(each) | {"params": self._points[each.point_id]} for each in observations]
+        told = [
+            observation_to_json(each) | {"params": self._points[each.point_id].params}
+            for each in observations
+        ]
         return {"op": "tell", "model": self._model, "observations": told}
 
     def adopt(self, points: Sequence[Point]) -> None:
@@ -149,7 +161,7 @@ class ServiceSearch(SearchAlgorithm):
 
     def _note_asked(self, step: Asked) -> None:
         first = len(self._points)
-        self._points += [dict(point.params) for point in step.points]
+        self._points += [replace(point, id=i) for i, point in enumerate(step.points, first)]
         self._open |= dict.fromkeys(range(first, len(self._points)))
         self._history.append(step)
 
@@ -212,8 +224,8 @@ def opening(
     }
 
 
-def read_points(reply: Mapping[str, Any]) -> tuple[list[Params], str | None, str | None]:
-    """The points of an answer, which may lie outside the space; why there are no more; what it says besides.
+def read_points(reply: Mapping[str, Any]) -> tuple[list[Point], str | None, str | None]:
+    """The points of an answer, counted from 0, which may lie outside the space; why there are no more; what it says.
 
     Raises:
         AlgorithmError: the answer has another form.
@@ -224,7 +236,13 @@ def read_points(reply: Mapping[str, Any]) -> tuple[list[Params], str | None, str
     for entry in listed:
         if not isinstance(entry, dict) or not isinstance(entry.get("params"), dict):
             raise AlgorithmError(f"the steering service answered a point {_shown(entry)}; expected {_POINTS}")
-    return [entry["params"] for entry in listed], ended, note
+    try:
+        points = [
+            Point(i, entry["params"], read_parent(entry.get("parent"))) for i, entry in enumerate(listed)
+        ]
+    except MalformedMessage as exc:
+        raise AlgorithmError(f"the steering service answered {exc}") from None
+    return points, ended, note
 
 
 _POINTS = '{"op": "points", "model": …, "points": [{"params": {…}}, …], "ended": null}'

@@ -97,7 +97,7 @@ def _volumes(view: RunView, model: str) -> list[tuple[int, float]]:
     rows: list[tuple[float, ...]] = []
     found: list[tuple[int, float]] = []
     for i, point in enumerate(view.by_model[model], 1):
-        if not view.feasible(point):
+        if not view.contends(point):
             continue
         row = view.costs(point)
         if any(other == row or dominates(other, row) for other in rows):
@@ -119,7 +119,8 @@ def _volume_panel(axes: Axes, points: list[PointRecord], volumes: list[tuple[int
 def _one(axes: Axes, view: RunView, points: list[PointRecord], goal: Objective, *, numbered: bool) -> None:
     xs, values, failed = _series(points, goal)
     good = [view.feasible(points[i - 1]) for i in xs]
-    bests = _running_best([v for v, kept in zip(values, good, strict=True) if kept], goal)
+    contends = [view.contends(points[i - 1]) for i in xs]
+    bests = _running_best([v for v, kept in zip(values, contends, strict=True) if kept], goal)
     if log := spans_decades(values):
         logarithmic(axes, "y", values)
     limit = None if log else _cut(values, goal)
@@ -159,7 +160,7 @@ def _one(axes: Axes, view: RunView, points: list[PointRecord], goal: Objective, 
             label="worse than shown",
         )
     if bests:
-        places = [i for i, kept_ in zip(xs, good, strict=True) if kept_]
+        places = [i for i, kept_ in zip(xs, contends, strict=True) if kept_]
         axes.step(
             [*places, len(points)],
             [*bests, bests[-1]],
@@ -188,11 +189,11 @@ def _one(axes: Axes, view: RunView, points: list[PointRecord], goal: Objective, 
 def _series(
     points: list[PointRecord], goal: Objective, view: RunView | None = None
 ) -> tuple[list[int], list[float], list[int]]:
-    """Places and values of the done points (of the feasible ones, with a view), and places of the failed ones."""
+    """Places and values of the done points (with a view: of those that contend), and places of the failed ones."""
     done = [
         (i, (p.values or {})[goal.name])
         for i, p in enumerate(points, 1)
-        if (p.state == "done" if view is None else view.feasible(p))
+        if (p.state == "done" if view is None else view.contends(p))
     ]
     failed = [i for i, p in enumerate(points, 1) if p.state == "failed"]
     return [i for i, _ in done], [v for _, v in done], failed

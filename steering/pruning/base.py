@@ -7,17 +7,15 @@ random number and touches no store. Given the same reports again it decides the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from hpo_steer.ranking import Losses as Losses  # noqa: PLC0414 - pruners take it from here
 from steering.words import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hpo_steer.objectives import Objective
-
-Losses: TypeAlias = tuple[float, ...]
-"""The metrics that a pruner looks at, all of them to be minimised."""
 
 
 class Pruner(ABC):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hpo_steer.ranking import Ranking
 from steering.pruning.base import Losses, Pruner
-from steering.pruning.ranking import Ranking
 from steering.words import plural
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class SuccessiveHalving(Pruner):
 
     Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht and Talwalkar, A System for Massively Parallel
     Hyperparameter Tuning, MLSys (2020), which promotes paused trainings; ending those that would not be promoted
-    needs no checkpoints. Several metrics are ranked as `steering.pruning.ranking` says.
+    needs no checkpoints. Several metrics are ranked as `hpo_steer.ranking` says.
 
     Args:
         metrics: what it looks at.

@@ -29,12 +29,15 @@ class Condition:
         waiting: why nothing moves, as a sentence; None while points go on.
         workers: how many are there.
         slots: how many points they can evaluate at once.
+        fleet: what is known of each of them (of 200 at most): ``worker``, ``host``, ``slots``, ``done``, and how it
+            is, as in `hpo_steer.messages.Health`.
     """
 
     at: float
     waiting: str | None = None
     workers: int = 0
     slots: int = 0
+    fleet: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class PointRecord:
         number: the algorithm's id of it, from 0 in each model.
         iteration: from 1 in each model; 0 for a point known before the search began.
         params: the point's parameters, without the model's constants.
-        hash: `SearchSpace.hash` of them.
+        hash: `SearchSpace.hash` of them, and of the algorithm's id of the parent.
         state: ``queued`` (proposed, no worker has begun), ``running``, ``done`` or ``failed``.
         values: what the algorithm is told, once done: objectives and metrics under outcome constraints.
         metrics: everything the training returned.
@@ -144,6 +147,7 @@ class PointRecord:
         duplicate_of: the point whose values it took over.
         forgiven: how many of them count against nothing: given back by workers that left in an orderly way,
             or made before the point was given a fresh start.
+        parent: id of the point of the same model whose last checkpoint it begins with.
     """
 
     id: int
@@ -166,6 +170,7 @@ class PointRecord:
     told: int | None = None
     duplicate_of: int | None = None
     forgiven: int = 0
+    parent: int | None = None
 
 
 @dataclass(frozen=True)

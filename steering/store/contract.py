@@ -235,7 +235,8 @@ class StoreContract:
             again.close()
 
     def test_the_condition_is_written_and_read(self, store: Store, reader: Store) -> None:
-        condition = Condition(1.5, "waiting: for “better” days", 2, 8)
+        fleet = ({"worker": "gpu-1-abc", "state": "quarantined", "cpu": 0.5},)
+        condition = Condition(1.5, "waiting: for “better” days", 2, 8, fleet)
         with store.transaction() as transaction:
             transaction.set_run(condition=condition)
         assert reader.run() == replace(RUN, condition=condition)
@@ -273,7 +274,7 @@ class StoreContract:
         new = [
             point(1, params=ODD_PARAMS),
             point(2, params={}),
-            point(3),
+            point(3, parent=1),
             point(4, state="done", values={"loss": 1e-300}, told=1, duplicate_of=1, ended_at=7.0),
         ]
         with store.transaction() as transaction:

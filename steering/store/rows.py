@@ -54,6 +54,7 @@ def point_row(experiment: int, model: int, point: PointRecord) -> Row:
         "params": to_json(point.params),
         "hash": point.hash,
         "created_at": point.created_at,
+        "parent": point.parent,
         **point_end(point),
     }
 
@@ -85,6 +86,7 @@ def to_points(rows: Iterable[Any], names: Mapping[int, str]) -> list[PointRecord
     for (
         point, model, number, iteration, params, hash_, state, objectives, metrics, kind, message, attempts,
         lost, worker, created_at, started_at, ended_at, duration_s, told, duplicate_of, forgiven,
+        parent,
     ) in rows:  # fmt: skip
         # The generated __init__ of a frozen dataclass sets 20 attributes one by one, at a third of the speed.
         record = object.__new__(PointRecord)
@@ -109,6 +111,7 @@ def to_points(rows: Iterable[Any], names: Mapping[int, str]) -> list[PointRecord
             told=told,
             duplicate_of=duplicate_of,
             forgiven=forgiven,
+            parent=parent,
         )
         records.append(record)
     return records
@@ -202,5 +205,9 @@ def to_run(row: Any) -> RunRecord:
         row.elapsed_s,
         row.ended,
         row.ended_at,
-        None if row.condition is None else Condition(**_decode(row.condition)),
+        None if row.condition is None else _condition(_decode(row.condition)),
     )
+
+
+def _condition(data: dict[str, Any]) -> Condition:
+    return Condition(**{**data, "fleet": tuple(data.get("fleet", ()))})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from steering.store.database import Database
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest revision in ``migrations/versions``."""
 
 

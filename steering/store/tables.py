@@ -99,6 +99,7 @@ points = Table(
     Column("told", Integer),
     Column("duplicate_of", Integer),
     Column("forgiven", Integer, nullable=False, server_default="0"),
+    Column("parent", Integer),
     ForeignKeyConstraint(
         ["experiment", "model", "iteration"],
         [iterations.c.experiment, iterations.c.model, iterations.c.number],

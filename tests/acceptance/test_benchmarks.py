@@ -13,6 +13,7 @@ import pytest
 from benchmarks.noop import ends_of_a_run
 from benchmarks.search.problems import problem
 from benchmarks.search.race import Task, run
+from benchmarks.utilisation import RULES, config, simulate
 
 if TYPE_CHECKING:
     from tests.servers.rabbitmq import RabbitNode
@@ -51,12 +52,40 @@ def test_early_stopping_spends_fewer_epochs_than_the_full_search() -> None:
         "--slots",
         "2",
         "--methods",
-        "full,asha",
+        "full,asha,successive_halving",
     )
-    full, asha = found["methods"]
+    full, asha, halving = found["methods"]
     assert (full["epochs_share"], full["pruned"]) == (1.0, 0)
     assert asha["epochs_share"] < 1.0
     assert asha["pruned"] > 0
+    assert (halving["pruned"], halving["epochs_share"] < 1.0) == (0, True)
+
+
+def test_population_based_training_spends_as_many_epochs_as_random_search() -> None:
+    found = answer("population", "--population", "3", "--legs", "2", "--epochs", "1", "--seeds", "1")
+    assert (found["epochs"], found["continued"], found["runs"]) == (6, 3, 1)
+    assert len(found["losses"]["pbt"]) == len(found["losses"]["random"]) == 1
+
+
+def test_utilisation_keeps_slots_busy_and_counts_what_that_brings() -> None:
+    found = answer("utilisation", "--slots", "8", "--sigmas", "0.6", "--asks", "0,10", "--seeds", "2")
+    rows = {(row["rule"], row["ask_s"]): row for row in found["rows"]}
+    busy = {key: row["busy"] for key, row in rows.items()}
+    assert busy["top-up", 0.0] > 0.99  # the clock is turned by hand: these are the same on any machine
+    assert busy["0.5", 0.0] > 0.9 > busy["0.75", 0.0] > busy["1.0", 0.0]
+    assert busy["0.5, twice the slots", 0.0] > 0.99
+    assert 0.9 < busy["top-up", 10.0] < busy["top-up, an eighth to spare", 10.0]
+    for row in rows.values():
+        assert row["points_per_hour"] <= 1.3 * 8 * 10 * row["busy"]  # ten trainings an hour and slot
+        first, second = row["regret_after_hours"]
+        assert 0.0 <= second <= first
+
+
+def test_utilisation_agrees_with_what_steering_says_of_itself() -> None:
+    spent = simulate(config("random", RULES[2], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
+    again = simulate(config("random", RULES[2], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
+    assert spent == again
+    assert spent.by_steering == pytest.approx(spent.busy, abs=0.01)
 
 
 @pytest.mark.rabbitmq

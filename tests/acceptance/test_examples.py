@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.acceptance.program import STEER
+from tests.acceptance.program import STEER, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/config.yaml"))
@@ -40,7 +41,7 @@ def run_example(name: str, folder: Path) -> dict[str, Any]:
 
 
 def test_every_example_is_tested() -> None:
-    assert NAMES == ["command", "generator", "many_models", "own_algorithm", "service"]
+    assert NAMES == ["command", "generator", "many_models", "own_algorithm", "service", "torch_image"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,3 +95,41 @@ def test_many_models(tmp_path: Path) -> None:
     assert answer["points"] == 240
     best = json.loads(run(tmp_path, "best", "many_models", "--json"))
     assert len({point["model"] for point in best}) == len(best) == 20
+
+
+def test_torch_image_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """A training is killed after its first epoch: the next attempt goes on from its checkpoint."""
+    config = str(EXAMPLES / "torch_image" / "config.yaml")
+    changes = [
+        "--set",
+        "steering.max_points=6",
+        "--set",
+        "evaluation.workers=1",
+        "--set",
+        "pruning.min_steps=4",
+    ]
+    command = [STEER, "--config", config, *changes, "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as steering:
+        points = tmp_path / "runs/torch_image/points"
+        wait_for(lambda: bool(list(points.glob("*/checkpoint/state.pt"))), what="a checkpoint")
+        trainings = [
+            each
+            for each in psutil.Process(steering.pid).children(recursive=True)
+            if "hpo_steer.child" in " ".join(each.cmdline())
+        ]
+        for training in trainings:
+            training.kill()
+        out, _ = steering.communicate(timeout=240)
+        assert steering.returncode == 0
+    answer = json.loads(out)
+    assert answer["points"] == answer["expected"] == 6
+    assert set(answer["failed"]) <= {"pruned"}
+    assert answer["best"]["values"]["error"] < 0.2
+    tried = [
+        point
+        for point in json.loads(run(tmp_path, "points", "torch_image", "--json"))
+        if point["attempts"] > 1
+    ]
+    assert tried
+    logs = json.loads(run(tmp_path, "logs", str(tried[0]["id"]), "torch_image", "--json"))
+    assert "goes on after epoch" in (tmp_path / logs[-1]["file"]).read_text()

@@ -12,13 +12,13 @@ import pytest
 from algorithms.registry import BUILTIN
 from hpo_steer.algorithm import SearchAlgorithm
 from hpo_steer.registry import build
+from hpo_steer.space import SearchSpace
 from hpo_steer.testing.algorithm import AlgorithmContract
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hpo_steer.objectives import Objective
-    from hpo_steer.space import SearchSpace
 
 
 class Builtin(AlgorithmContract):
@@ -273,6 +273,44 @@ class TestConstrainedNg(Builtin):
     options: ClassVar[dict[str, Any]] = {"optimizer": "PSO", "outcome_constraints": ["loss <= 0.2"]}
     spaces = ("floats", "conditional")
     rounds = 2
+
+
+class TestPbt(Builtin):
+    name = "pbt"
+    options: ClassVar[dict[str, Any]] = {"population": 6}
+    finite = False  # trainings go on without end
+
+
+class TestPbtUsual(Builtin):
+    """A population that is never whole in these tests."""
+
+    name = "pbt"
+    finite = False
+
+
+class TestPbtOfTwoObjectives(Builtin):
+    name = "pbt"
+    options: ClassVar[dict[str, Any]] = {"population": 4, "exploit": 0.5, "resample": 0.0}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
+    finite = False
+
+
+class TestSuccessiveHalving(Builtin):
+    """Every space has a budget beside its parameters; finite ones have tests of their own."""
+
+    name = "successive_halving"
+    options: ClassVar[dict[str, Any]] = {"budget": "epochs"}
+    finite = False
+
+    def space(self, name: str) -> SearchSpace:
+        inner = super().space(name)
+        epochs = {"epochs": {"type": "int", "low": 1, "high": 27}}
+        return SearchSpace.from_dict(inner.to_dict() | epochs, [c.text for c in inner.constraints])
+
+
+class TestSuccessiveHalvingOfTwoObjectives(TestSuccessiveHalving):
+    options: ClassVar[dict[str, Any]] = {"budget": "epochs", "eta": 2, "min": 2}
+    objectives: ClassVar[dict[str, str]] = {"loss": "minimize", "speed": "maximize"}
 
 
 OPTIMIZERS = [

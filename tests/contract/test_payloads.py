@@ -225,7 +225,7 @@ def read_metrics(body: bytes, _folder: Path) -> None:
     assert check_metrics(metrics, ["loss"], "the output file") == {"metrics": metrics}
 
 
-CONTROLS = ("stop", "cancel", "bundle_part", "bundle_gone")
+CONTROLS = ("stop", "cancel", "pardon", "bundle_part", "bundle_gone")
 READERS: dict[str, Callable[[bytes, Path], object]] = {
     "messages/work": lambda body, _: decode_work(body),
     **dict.fromkeys((f"messages/{name}" for name in CONTROLS), lambda body, _: decode_control(body)),

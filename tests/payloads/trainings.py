@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict  # noqa: UP035 - trainings may be older than we are
+from typing import Any, Dict, List  # noqa: UP035 - trainings may be older than we are
 
 import hpo_steer
 
@@ -130,3 +130,40 @@ class Scalar:
 
 def scalar(params: Params) -> Any:
     return {"loss": Scalar(), "note": "left out"}
+
+
+def prints(params: Params) -> Any:
+    """Prints so many megabytes, on either way, between a first and a last line."""
+    print("first line", flush=True)
+    block = b"x" * 99 + b"\n"
+    for number in range(params["megabytes"]):
+        os.write(1 + number % 2, block * 10_000)
+        time.sleep(params.get("pause", 0))
+    print("last line", flush=True)
+    time.sleep(params.get("seconds", 0))
+    return {"loss": 1.0}
+
+
+_kept: List[bytearray] = []  # noqa: UP006
+
+
+def leaks(params: Params) -> Any:
+    """Holds on to memory from point to point."""
+    _kept.append(bytearray(params["megabytes"] * 1_000_000))
+    time.sleep(params.get("seconds", 0))
+    return {"loss": 0.0, "pid": os.getpid(), "at_once": len(_kept)}
+
+
+def reports_oddly(params: Params) -> Any:
+    """Reports NaN, a metric that nobody has declared, and steps that go backwards."""
+    for step, metrics in params["reports"]:
+        hpo_steer.report(step, **{name: float(value) for name, value in metrics.items()})
+    return {"loss": 4.0}
+
+
+def writes(params: Params) -> Any:
+    """Fills the disk it is given, and fails as whoever needs that disk does."""
+    with Path(params["file"]).open("wb") as file:
+        for _ in range(1000):
+            file.write(b"\0" * 100_000)
+    return {"loss": 0.0}

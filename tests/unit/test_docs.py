@@ -70,7 +70,7 @@ def test_the_config_page_has_every_key_and_its_default(key: str, field: Any) -> 
 def test_the_config_page_has_no_key_that_is_not_there() -> None:
     known = {key for key, _ in keys()}
     named = re.findall(
-        r"^\| `((?:steering|evaluation|broker|store)\.[\w.]+)` \|", page("reference/config.md"), re.M
+        r"^\| `((?:steering|evaluation|broker|store|loggers)\.[\w.]+)` \|", page("reference/config.md"), re.M
     )
     assert set(named) <= known
     assert Steering().trigger.fraction == 0.75

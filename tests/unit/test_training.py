@@ -31,7 +31,7 @@ def test_outside_an_attempt_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.delenv("HPO_STEER_POINT", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     hpo_steer.report(1, loss=0.5)
-    assert hpo_steer.point() == (-1, 1, "main", 0)
+    assert hpo_steer.point() == training.RunningPoint(-1, 1, "main", 0)
     assert hpo_steer.checkpoint_dir() == hpo_steer.checkpoint_dir()
     assert hpo_steer.checkpoint_dir().is_dir()
 
@@ -41,7 +41,7 @@ def test_report_writes_a_line(attempt: Path) -> None:
     hpo_steer.report(2, loss=0.25)
     lines = (attempt / "reports.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"step": 1, "metrics": {"loss": 0.5}},
+        {"step": 1, "metrics": {"loss": 0.5}, "left_out": ["gap"]},
         {"step": 2, "metrics": {"loss": 0.25}},
     ]
 

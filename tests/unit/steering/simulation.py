@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hpo_steer.algorithm import FailureKind
 from hpo_steer.config import Experiment, validate
-from hpo_steer.messages import Control, Echo, Event, FailureInfo, Heartbeat, Report, Result, Started, Work
+from hpo_steer.messages import (
+    Control,
+    Echo,
+    Event,
+    FailureInfo,
+    Health,
+    Heartbeat,
+    Report,
+    Result,
+    Started,
+    Work,
+)
 from hpo_steer.transport.base import (
     Connected,
     Delivery,
@@ -200,7 +211,7 @@ class Bench:
         """It reports intermediate metrics."""
         self.transport.events.append(Report(**self._stamp(work, worker), step=step, metrics=metrics))
 
-    def beat(self, *running: Work, worker: str = "host-1-a") -> None:
+    def beat(self, *running: Work, worker: str = "host-1-a", health: Health | None = None) -> None:
         """It sends a sign of life."""
         self.transport.events.append(
             Heartbeat(
@@ -209,6 +220,7 @@ class Bench:
                 worker=worker,
                 at=0.0,
                 running=[(w.point, w.attempt) for w in running],
+                health=health,
             )
         )
 

@@ -14,10 +14,10 @@ from hpo_steer.config import Pruning, validate
 from hpo_steer.errors import ConfigError
 from hpo_steer.jsonlines import observation_from_json, observation_to_json
 from hpo_steer.objectives import parse_objectives
+from hpo_steer.ranking import Ranking, epsilon_net
 from steering.progress import failures
 from steering.pruning import make_pruner
 from steering.pruning.hyperband import Hyperband, deal
-from steering.pruning.ranking import Ranking, epsilon_net
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

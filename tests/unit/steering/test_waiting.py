@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hpo_steer.messages import Health
 from hpo_steer.transport.base import TransportStatus
 from steering.waiting import Watchdog
 from tests.unit.steering.test_loop import closing, new, pass_time
@@ -103,6 +104,63 @@ def test_attempts_that_all_fail(closing: list[Bench]) -> None:
     assert f"hpo-steer logs {work.point}" in said
     scene.b.finish(scene.b.take(), loss=0.1)
     assert scene.after(1) is None
+
+
+SHUT = Health(state="quarantined", reason="3 failures in a row (error: x); one point is tried in 60 s")
+
+
+def test_a_worker_in_quarantine_is_named_with_what_failed(closing: list[Bench]) -> None:
+    rules = {"function": "t.py:t", "workers": 0, "max_attempts": 3, "retry_delay_s": 0}
+    scene = Scene(*new(closing, evaluation=rules))
+    for _ in range(3):
+        work = scene.b.take()
+        scene.b.finish(work, kind="error")
+        assert scene.after(1) is None
+    scene.b.beat(health=SHUT)
+    assert scene.after(1) == (
+        'stalled: 3 of the last 3 attempts failed with "x" on host, now quarantined (one point is tried there now '
+        f"and then). Last lines: hpo-steer logs {work.point}; once it is mended: hpo-steer retry --failed"
+    )
+    scene.b.beat(worker="other-2-b")  # it takes some, so nothing stalls
+    assert scene.after(1) is None
+    scene.b.beat(worker="other-2-b", health=SHUT)
+    said = scene.after(1)
+    assert said is not None
+    assert said.startswith("stalled: 3 of the last 3")
+    for worker in ("host-1-a", "other-2-b"):
+        scene.b.beat(worker=worker, health=Health())
+    assert scene.after(1) is None
+
+
+def test_a_new_session_finds_its_workers_in_quarantine(scene: Scene) -> None:
+    scene.b.beat(health=SHUT)
+    said = scene.after(1)
+    assert said is not None
+    assert said.startswith("stalled: all workers are quarantined, on host: 3 failures in a row")
+
+
+def test_workers_at_the_end_of_their_time(scene: Scene) -> None:
+    scene.b.beat(health=Health(state="waiting", reason="its time ends at 14:05"))
+    scene.b.beat(worker="host-2-b", health=Health(state="draining", reason="max_points (5) reached"))
+    assert scene.after(1) == "waiting: 4 points queued, and no worker takes one: its time ends at 14:05"
+
+
+def test_how_the_workers_are_is_in_the_store(scene: Scene) -> None:
+    scene.b.beat(worker="host-9-z")
+    scene.b.beat(health=SHUT.model_copy(update={"cpu": 0.5, "disk_free_mib": 7}))
+    scene.after(1)
+    pass_time(scene.b, scene.loop, 6)
+    record = scene.b.store.run()
+    assert record is not None
+    assert record.condition is not None
+    first, second = record.condition.fleet
+    assert (first["worker"], first["state"], first["cpu"], first["disk_free_mib"]) == (
+        "host-1-a",
+        "quarantined",
+        0.5,
+        7,
+    )
+    assert (second["worker"], second["state"]) == ("host-9-z", "ok")
 
 
 def test_points_that_wait_for_their_next_attempt(closing: list[Bench]) -> None:

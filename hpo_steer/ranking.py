@@ -1,16 +1,16 @@
-"""Who is among the best of those that have reached a rung."""
+"""Who is among the best of points with one loss or several."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from steering.pruning.base import Losses
+Losses: TypeAlias = tuple[float, ...]
+"""What points are ranked by, all of it to be minimised."""
 
 
 class Ranking:
-    """The losses of points at one rung.
+    """The losses of points that are compared with each other, such as those at one rung.
 
     One loss is ranked by its size; equal ones share their rank. Several are ranked by nondominated sorting, and within
     a front by the order of an epsilon-net: the best in the first loss comes first, then always the one farthest from
@@ -39,6 +39,25 @@ class Ranking:
         if len(losses) == 1:
             return bisect_left(self._sorted, losses[0]) < count
         return self._among_fronts(point, count)
+
+    def best(self, count: int) -> list[int]:
+        """The best `count` points in order, or all if there are fewer; of equal ones the first."""
+        ordered = sorted(self._losses, key=lambda each: (self._losses[each], each))
+        if not ordered or len(self._losses[ordered[0]]) == 1:
+            return ordered[: max(count, 0)]
+        import moocore
+        import numpy as np
+
+        ranks = moocore.pareto_rank(np.array([self._losses[each] for each in ordered], dtype=np.float64))
+        found: list[int] = []
+        for rank in sorted(set(ranks.tolist())):
+            front = {
+                each: self._losses[each] for each, own in zip(ordered, ranks, strict=True) if own == rank
+            }
+            found += epsilon_net(front, count - len(found))
+            if len(found) >= count:
+                break
+        return found
 
     def _among_fronts(self, point: int, count: int) -> bool:
         import moocore
