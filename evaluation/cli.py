@@ -261,6 +261,8 @@ def _from_options(
         name: given[name] for name in ("function", "command", "python") if given[name] is not None
     }
     spec |= {name: given[name] for name in RESOURCES if given[name] is not None}
+    if str(spec.get("slots")).isdigit():  # else auto, or what the schema complains of
+        spec["slots"] = int(spec["slots"])
     if isinstance(spec.get("command"), str):
         spec["command"] = shlex.split(spec["command"])
     spec["worker"] = _bounded(given["worker"])

@@ -109,6 +109,7 @@ class Worker:
         self._connected = True
         self._released: str | None = None
         self._leave_by: float | None = None
+        self._gave_up = False
         self._beat_at = self._tick_at = 0.0
         self._adopt_at = time.monotonic() + ADOPT_S
 
@@ -225,6 +226,7 @@ class Worker:
         self._set_credit()
         self._give_back_waiting()
         if running := len(self._trainings):
+            self._gave_up = True
             self._say(f"{why}: {running} running, saved and released within {grace_s:g} s")
         self._keeper.leave(saved_by)
         self._trainings.release(now + _SAVING * grace_s if self._keeper.travels else saved_by, why)
@@ -241,7 +243,7 @@ class Worker:
         held = list(self._deliveries())
         if held and self._connected:
             self._transport.release(held)
-        goodbye = "preempted" if self._signals.preempted else self._standing.goodbye
+        goodbye = "preempted" if self._gave_up and self._signals.preempted else self._standing.goodbye
         self._outbox.bye(goodbye if orderly else "stopped")
         return orderly
 
