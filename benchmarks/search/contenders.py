@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _NOT_RACED = {
     "grid": "it needs a step for every float",
+    "pbt": "it continues trainings, and these problems have none",
     "random": "the peer of that name does the same",
+    "successive_halving": "likewise, and it needs a budget",
 }
 """Of our algorithms."""
 _ONE_OBJECTIVE, _SEVERAL_OBJECTIVES = {"bayesian"}, {"mobo"}

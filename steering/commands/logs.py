@@ -31,7 +31,7 @@ def logs(
 ) -> None:
     """The attempts at a point: who tried, how each ended, and the last lines of its log.
 
-    Examples: hpo-steer logs 118 digits, and hpo-steer logs 118 -f while it runs
+    Example: hpo-steer logs 118 digits, and while it runs hpo-steer logs 118 -f
     """
     from hpo_steer.errors import UserError
     from steering.run_view import open_view
