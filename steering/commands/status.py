@@ -200,12 +200,16 @@ def _point_lines(answer: dict[str, Any]) -> "Iterator[str]":
 
 def _fleet_lines(answer: dict[str, Any]) -> "Iterator[str]":
     """How the workers are: in numbers, and by name those that take no points."""
+    from steering.words import plural
+
     fleet = answer["fleet"] or []
     states = [worker["state"] for worker in fleet]
     if not states:
         return
     parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(["ok", *sorted(set(states))])]
     free = [worker["disk_free_mib"] for worker in fleet if "disk_free_mib" in worker]
+    busy = [gpu["busy"] for worker in fleet for gpu in worker.get("gpus", ()) if "busy" in gpu]
+    parts += [f"{plural(len(busy), 'GPU')} {100 * sum(busy) / len(busy):.0f} % busy"] if busy else []
     parts += [f"least free disk {min(free) / 1024:.1f} GiB"] if free else []
     yield "  workers     " + " · ".join(part for part in parts if not part.startswith("0 "))
     unwell = [worker for worker in fleet if worker["state"] != "ok" or worker.get("reason")]

@@ -194,6 +194,10 @@ def test_a_second_experiment_waits_for_the_gpus_of_the_first(tmp_path: Path) -> 
         return json.loads(second.run("status", "--config", "config.yaml", "--json")[0])["waiting"] or ""
 
     wait_for(lambda: "the one here says: waiting: hpo-evaluate" in why(), what="the reason in status")
+    wait_for(
+        lambda: "2 GPUs 50 % busy" in first.run("status", "--config", "config.yaml")[0],
+        what="how busy the GPUs are",
+    )
     (first.folder / "hold").unlink()
     for each in (process, other):
         each.communicate(timeout=60)
