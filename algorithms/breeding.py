@@ -38,9 +38,9 @@ class Breeding(Strategy):
         """Whether a quarter of the population is there."""
         return len(self._genomes) >= max(2, self._size // 4)
 
-    def learn(self, results: Results, known: int, rng: np.random.Generator) -> None:
+    def learn(self, results: Results, known: int, running: int, rng: np.random.Generator) -> None:
         """Chooses the population anew."""
-        del known
+        del known, running
         losses = np.vstack([self._losses, results.losses])
         genomes = np.vstack([self._genomes, results.genomes])
         chosen = self._survival.choose(losses, self._size, rng)

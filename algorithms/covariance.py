@@ -19,14 +19,17 @@ _WIDTH = 0.3  # the standard deviation a run begins with
 _WIDEST = 1.0 / 3.0  # wider draws would mostly end on the surface of the cube
 _FINEST = 1e-8  # a continuous parameter that varies less than this has converged
 _ILL = 1e14  # the condition number of a covariance matrix that is of no more use
+_STALE = 2  # so many generations old may a result be
 _REDRAWS = 2  # more of them keep the search away from the faces of the cube, where optima often are
 
 
 class CovarianceAdaptation(Strategy):
     """A normal distribution that follows the better half of the results: CMA-ES with restarts.
 
-    1. Results are collected until there are `population` of them. All that have come by then, however many,
-       are one generation: its weights and learning rates are those of its own size.
+    1. Results are collected until there are `population` of them, and half as many as points still run: what is
+       drawn now comes back that many results later, and a distribution that has shrunk several times meanwhile
+       converges on old news. All that have come by then, however many, are one generation: its weights and learning
+       rates are those of its own size.
     2. The distribution is moved and reshaped by it (`Distribution.update`). Results of points that were drawn
        from an earlier distribution, or at random, are as good as others: those far out are pulled in.
     3. A run that has converged, degenerated or stood still is followed by another one from a random place, of
@@ -64,12 +67,12 @@ class CovarianceAdaptation(Strategy):
         """Whether there was a generation, in this run or an earlier one."""
         return self._distribution.generation > 0 or self._first > 0
 
-    def learn(self, results: Results, known: int, rng: np.random.Generator) -> None:
+    def learn(self, results: Results, known: int, running: int, rng: np.random.Generator) -> None:
         """Takes in results; `rng` places the next run."""
         for point_id, genome, loss in zip(results.ids, results.genomes, results.losses[:, 0], strict=True):
             if point_id >= self._first:
                 self._waiting.append((float(loss), genome[self._columns]))
-        if len(self._waiting) < self._population:
+        if len(self._waiting) < max(self._population, running // _STALE):
             return
         ranked = sorted(self._waiting, key=lambda result: result[0])
         self._waiting = []

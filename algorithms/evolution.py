@@ -110,7 +110,8 @@ class Evolution(HistoryAlgorithm):
             genomes=self._variation.genomes([self.points[point_id] for point_id, _ in done]),
             losses=np.clip(np.array(losses, dtype=np.float64), -_LARGEST, _LARGEST),
         )
-        self._strategy.learn(results, self._next_id, self.rng(purpose=2))
+        running = len(self.points) - len(self.told)
+        self._strategy.learn(results, self._next_id, running, self.rng(purpose=2))
 
     def propose(self, n: int) -> list[Params]:
         """Initial points while there are too few, then the strategy's candidates."""

@@ -41,12 +41,13 @@ class Strategy(ABC):
         """Whether it knows enough to offer better than random candidates."""
 
     @abstractmethod
-    def learn(self, results: Results, known: int, rng: np.random.Generator) -> None:
+    def learn(self, results: Results, known: int, running: int, rng: np.random.Generator) -> None:
         """Takes in results.
 
         Args:
             results: one or more.
             known: how many points have been proposed so far, by whomever.
+            running: how many of them have no result yet.
             rng: random numbers for this step.
         """
 

@@ -60,11 +60,13 @@ class SentResult:
         key: the attempt.
         delivery: its work, if the broker still holds that.
         spooled: its file in the spool, if not.
+        valued: whether it brings a value.
     """
 
     key: Key
     delivery: Delivery[Work] | None = None
     spooled: Path | None = None
+    valued: bool = False
 
 
 class Outbox:
@@ -152,7 +154,7 @@ class Outbox:
         except ValidationError as exc:
             failure = FailureInfo(kind="error", message=f"its result cannot be sent: {describe(exc)}")
             result = Result(**about, **{**content, "metrics": None, "failure": failure, "log": ""})
-        sent = SentResult(key_of(result), delivery)
+        sent = SentResult(key_of(result), delivery, valued=result.metrics is not None)
         if delivery is None:
             try:
                 sent.spooled = self._spool.keep(result)

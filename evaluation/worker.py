@@ -331,6 +331,8 @@ class Worker:
         if isinstance(token, SentResult):
             if (delivery := self._outbox.confirmed(token)) is not None:
                 self._to_settle.append(delivery)
+            if token.valued:
+                self._keeper.valued(token.key)
         elif isinstance(token, SlotAttempt) and self._trainings.get(key_of(token.work)) is token:
             if (delivery := self._trainings.confirmed(token)) is not None:
                 self._to_settle.append(delivery)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -138,6 +139,33 @@ class Keeper:
         kept = self._kept.pop(key_of(work), None)
         if kept is not None and kept.job is not None:
             kept.job.abandon()
+
+    def valued(self, key: Key) -> None:
+        """A point's value is safe: its checkpoints are deleted, if they are not to be kept."""
+        run, point, _ = key
+        if self._rules.keep == "all" or not (
+            self._store or (self._points / str(point) / CHECKPOINT).exists()
+        ):
+            return
+        store, folder = self._store, self._points / str(point)
+
+        def delete(job: Job) -> None:
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            if store is not None:
+                job.moved()
+                store.remove(run, point)
+
+        def deleted(job: Job, error: Exception | None) -> None:
+            del job
+            if error is not None:
+                self._done.append(
+                    partial(self._say, f"warning: point {point}: its checkpoints stay: {_reason(error)}")
+                )
+
+        self._threads = [job for job in self._threads if job.alive]
+        self._threads.append(Job(delete, deleted))
 
     def tick(self, now: float) -> None:
         """What is due; call it several times a second.

@@ -139,6 +139,17 @@ class CheckpointStore:
             with filesystem.open(f"{folder}/{entry.name}.tar", "rb") as file:
                 read(file)
 
+    def remove(self, run: str, point: int) -> None:
+        """Removes all checkpoints of a point.
+
+        Raises:
+            CheckpointError: they cannot be removed.
+        """
+        with self._translated("written to"):
+            filesystem, folder = self._open(run, point)
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm(folder, recursive=True)
+
     def _open(self, run: str, point: int) -> tuple[Any, str]:
         import fsspec
 

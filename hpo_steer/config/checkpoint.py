@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import field_validator
 
@@ -20,11 +20,13 @@ class Checkpoint(Section):
             folder.
         interval_s: how often a folder that has changed is saved to `url`.
         max_mib: a checkpoint that is larger stays where it is.
+        keep: ``all``, or ``unfinished``: those of a point are deleted, at `url` too, once it has a value.
     """
 
     url: str | None = None
     interval_s: Positive = 300.0
     max_mib: Count = 1024
+    keep: Literal["all", "unfinished"] = "all"
 
     @field_validator("url")
     @classmethod

@@ -28,6 +28,8 @@ from hpo_steer.transport.settings import conceal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_CONTINUING = ("pbt", "successive_halving")
+"""The algorithms whose points begin with the checkpoints of others."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -448,6 +450,7 @@ class Experiment(Section):
             self.pruning.metrics(goals)
         self._outcomes = parse_outcome_constraints(self.outcome_constraints)
         for model in self.models:
+            self._check_kept(model)
             space = self.space(model)
             try:
                 check_params(model.constants)
@@ -459,6 +462,16 @@ class Experiment(Section):
                         "models", f'constant "{name}" of model "{model.name}" is also a parameter; rename one'
                     )
         return self
+
+    def _check_kept(self, model: Model) -> None:
+        """Raises where checkpoints are deleted that an algorithm has use for."""
+        kept = self.evaluation.checkpoint
+        name = self.algorithm_of(model).get("name")
+        if kept is not None and kept.keep == "unfinished" and name in _CONTINUING:
+            raise ConfigError(
+                "evaluation.checkpoint.keep",
+                f"is unfinished, and {name} has points go on from finished ones; use all",
+            )
 
     @property
     def goals(self) -> tuple[Objective, ...]:

@@ -201,6 +201,22 @@ def test_a_place_that_cannot_be_reached_is_said_once(make: Callable[..., Bench],
     assert "warning: point 2: no checkpoint was fetched: " in text
 
 
+def test_those_of_a_point_with_a_value_are_deleted_if_they_are_not_kept(
+    make: Callable[..., Bench], tmp_path: Path
+) -> None:
+    shared, home = tmp_path / "shared", tmp_path / "one"
+    bench = make(checkpoint={"url": f"file://{shared}", "interval_s": 0.2, "keep": "unfinished"})
+    worker = bench.start(home)
+    bench.send(1, do="counts", steps=100_000)
+    bench.until(lambda: bool(archives(shared)))
+    preempt(bench, worker)
+    assert archives(shared), "it is not finished"
+    bench.start(tmp_path / "two")
+    bench.send(1, attempt=2, do="counts", steps=1)
+    assert bench.result(1, attempt=2).metrics is not None
+    bench.until(lambda: not archives(shared) and not list((tmp_path / "two").glob("**/checkpoint")))
+
+
 def test_a_full_disk_where_checkpoints_are_kept(make: Callable[..., Bench], tmp_path: Path) -> None:
     with small_disk(tmp_path / "shared", 2_000) as disk:
         bench = make(checkpoint={"url": f"file://{disk.path}", "interval_s": 0.2})

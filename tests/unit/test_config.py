@@ -206,3 +206,18 @@ def test_powers_are_bounded() -> None:
     assert not space.constraints[0].holds({"x": 0.5})
     assert space.constraints[1].holds({"x": 0.5})
     assert not space.constraints[1].holds({"x": 0.6})
+
+
+@pytest.mark.parametrize("algorithm", ["pbt", {"name": "successive_halving", "budget": "x"}])
+def test_checkpoints_that_an_algorithm_needs_are_not_deleted(algorithm: Any, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    text = {
+        "name": "c",
+        "search_space": {"x": {"type": "int", "low": 1, "high": 9}},
+        "objectives": {"loss": "minimize"},
+        "algorithm": algorithm,
+        "evaluation": {"function": "t.py:f", "checkpoint": {"keep": "unfinished"}},
+    }
+    file.write_text(json.dumps(text))
+    with pytest.raises(ConfigError, match=r"evaluation\.checkpoint\.keep: is unfinished, and (pbt|success)"):
+        load_config(file)

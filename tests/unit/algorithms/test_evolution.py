@@ -182,9 +182,9 @@ def test_a_failure_teaches_it_as_little_as_silence(method: str) -> None:
         search = Evolution(floats(3), goals(m), 1, method=method)
         for _ in range(6):
             points = search.ask(15)
-            search.tell([observed(search.space, p, several(m)) for p in points if p.id % 3])
+            search.tell([observed(search.space, p, several(m)) for p in points if p.id % 8])
             if told:
-                search.tell([Observation(p.id, failure=Failure("error", "")) for p in points if not p.id % 3])
+                search.tell([Observation(p.id, failure=Failure("error", "")) for p in points if not p.id % 8])
         proposals.append([p.params for p in search.ask(15)])
     assert proposals[0] == proposals[1]
 
