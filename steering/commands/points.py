@@ -94,5 +94,5 @@ def _row(point: Any, names: list[str], outcomes: Any, *, several: bool) -> list[
         state,
         *(number(point.values[name]) if name in (point.values or {}) else "-" for name in names),
         "-" if point.duration_s is None else duration(point.duration_s),
-        params(point.params),
+        params(point.params) + ("" if point.parent is None else f" (from point {point.parent})"),
     ]
