@@ -199,11 +199,11 @@ class SteeringLoop:
                     self._renew_all(now)
                     self._notify("broker", "connected again")
         faults.reached("steering.heard")
-        for host in self._searches.hosts:
-            self._searches.answers(host)
+        for host in self._searches.asks.hosts:
+            self._searches.asks.answers(host)
         self._mind_leases(now)
         self._mind_hold()
-        self._searches.mind_asks(now)
+        self._searches.asks.mind(now)
         self.attempts.send_due(now)
         self._mind_time()
         self._searches.run_due()
@@ -529,6 +529,6 @@ class SteeringLoop:
         """Ends the algorithms' processes, and ships no more."""
         if self.shipping is not None:
             self.shipping.close()
-        for host in self._searches.hosts:
+        for host in self._searches.asks.hosts:
             host.close()
         self._selector.close()

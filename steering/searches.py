@@ -7,57 +7,33 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from hpo_steer import faults
 from hpo_steer.algorithm import Failure
 from hpo_steer.messages import Cancel
+from steering.asks import Asks
 from steering.book import Book, Ended, LivePoint, observation, steps
 from steering.budget import budget_of
 from steering.curves import pruned_curves
-from steering.hosts import AlgorithmHost, HostFailure, Opening, ProcessHost, Proposal
+from steering.hosts import AlgorithmHost, Opening, Proposal
 from steering.search import ModelSearch
-from steering.stand_in import stand_in
 from steering.store.base import IterationRecord, Origin, PointRecord
+from steering.tuned import Tuned
 from steering.words import plural
 
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, Model
-    from hpo_steer.space import SearchSpace
     from steering.clock import Clock
     from steering.ledger import Ledger, Notify
     from steering.store.base import Transaction
 
-_REVIVALS = 3
 _MODELS_NAMED = 10
 """With more models than this, each one's iterations are no news."""
 _SAID_OF_THE_POINT = ("invalid", "error", "timeout", "pruned")
 """Failures that say something about the parameters; a point lost or cancelled was merely unlucky."""
-
-
-@dataclass
-class Tuned:
-    """A model in the loop.
-
-    Attributes:
-        model: as configured.
-        space: its search space.
-        host: where its algorithm lives.
-        search: its iterations and stop rules.
-        ended: why it is over; None while it goes on.
-        last_ask_s: how long its last ask took.
-        ask_began: when the ask under way began, by the monotonic clock.
-    """
-
-    model: Model
-    space: SearchSpace
-    host: AlgorithmHost
-    search: ModelSearch
-    ended: str | None = None
-    last_ask_s: float | None = None
-    ask_began: float = 0.0
 
 
 class Searches:
@@ -75,7 +51,7 @@ class Searches:
 
     Attributes:
         models: by name.
-        hosts: where their algorithms live.
+        asks: of their algorithms.
         holding: nothing is asked for any more.
     """
 
@@ -92,8 +68,7 @@ class Searches:
         watch: Callable[[AlgorithmHost, AlgorithmHost | None], None],
     ) -> None:
         self._experiment, self._run, self._book, self._ledger = experiment, run, book, ledger
-        self._clock, self._notify, self._watch = clock, notify, watch
-        self._openings = {model.name: opening for model, opening, _ in openings}
+        self._clock, self._notify = clock, notify
         self.models = {
             model.name: Tuned(
                 model,
@@ -108,14 +83,18 @@ class Searches:
             )
             for model, opening, host in openings
         }
-        self.hosts = list({id(host): host for _, _, host in openings}.values())
-        for host in self.hosts:
-            watch(host, None)
+        self.asks = Asks(
+            self.models,
+            {model.name: opening for model, opening, _ in openings},
+            experiment.steering.ask_timeout_s,
+            ledger=ledger,
+            clock=clock,
+            notify=notify,
+            watch=watch,
+            proposed=self._proposed,
+        )
         self.holding = False
         self._due: deque[str] = deque()
-        self._thinking: dict[int, float] = {}
-        """Since when each host that owes an answer has had nothing else to do, by the monotonic clock."""
-        self._revivals = 0
 
     # ------------------------------------------------------------ taking up a run
 
@@ -230,62 +209,11 @@ class Searches:
         """Asks for the next iteration if it is due."""
         n = 0 if self.holding or tuned.ended else tuned.search.wanted()
         if n:
-            tuned.search.begin_ask(n)
-            tuned.ask_began = self._clock.monotonic()
-            self._thinking.setdefault(id(tuned.host), tuned.ask_began)
-            tuned.host.ask(tuned.model.name, n)
-            if tuned.host.fileno() is None:
-                self.answers(tuned.host)
+            self.asks.ask(tuned, n)
         elif tuned.search.stopped is not None:
             self.wind_down(tuned)
 
-    def answers(self, host: AlgorithmHost) -> None:
-        """Takes in what a host has answered.
-
-        Raises:
-            AlgorithmError: an algorithm failed; the run can be resumed.
-        """
-        for reply in host.replies():
-            if isinstance(reply, Proposal):
-                self._proposed(reply)
-                self._went_on(host)
-            elif isinstance(reply, HostFailure):
-                if not reply.died:
-                    raise reply.error
-                self._revive(host, reply)
-
-    def mind_asks(self, now: float) -> None:
-        """Ends the process of an algorithm that takes too long; other points stand in for those it owes.
-
-        The time counts from when the process could begin with the ask: an ask of another of its models may come first.
-        """
-        limit = self._experiment.steering.ask_timeout_s
-        for host in list(self.hosts):
-            since = self._thinking.get(id(host))
-            if since is not None and now - since > limit and isinstance(host, ProcessHost):
-                self._stand_in(host, limit)
-
-    def _went_on(self, host: AlgorithmHost) -> None:
-        """A host has answered: it begins with the next ask, if there is one."""
-        if any(tuned.host is host and tuned.search.asking for tuned in self.models.values()):
-            self._thinking[id(host)] = self._clock.monotonic()
-        else:
-            self._thinking.pop(id(host), None)
-
-    def _stand_in(self, host: ProcessHost, limit: float) -> None:
-        late = [tuned for tuned in self.models.values() if tuned.host is host and tuned.search.asking]
-        tuned = min(late, key=lambda each: each.ask_began)
-        name, n = tuned.model.name, tuned.search.wanted_at_ask
-        self._ledger.commit()
-        points, ended = stand_in(self._openings[name], n, self._ledger.store.points(model=name))
-        note = (
-            f"{self._openings[name].method} has not chosen {plural(n, 'point')} within {limit:g} s "
-            "(steering.ask_timeout_s): points of a Sobol sequence stand in for them"
-        )
-        self._proposed(Proposal(name, points, ended, limit, note), "stand-in")
-        self._restart(host)
-
-    def _proposed(self, proposal: Proposal, origin: Origin = "algorithm") -> None:
+    def _proposed(self, proposal: Proposal, origin: Origin) -> None:
         """Writes an iteration down and sends its points out."""
         tuned = self.models[proposal.model]
         search = tuned.search
@@ -379,43 +307,6 @@ class Searches:
     def _take_over(self, live: LivePoint, known: PointRecord) -> None:
         outcome: dict[str, float] | Failure = known.failure or dict(known.values or {})
         self.end_point(live, outcome, metrics=known.metrics, duplicate_of=known.id)
-
-    def _revive(self, host: AlgorithmHost, failure: HostFailure) -> None:
-        """Starts a new process for the algorithms of one that died, and repeats their histories."""
-        self._revivals += 1
-        if self._revivals > _REVIVALS or not isinstance(host, ProcessHost):
-            raise failure.error
-        self._notify("algorithm", f"{failure.error}; starting it again ({self._revivals} of {_REVIVALS})")
-        self._restart(host)
-
-    def _restart(self, host: ProcessHost) -> None:
-        fresh = host.again()
-        self._watch(fresh, host)
-        host.close()
-        self.hosts[self.hosts.index(host)] = fresh
-        self._thinking.pop(id(host), None)
-        self._ledger.commit()
-        for name, tuned in self.models.items():
-            if tuned.host is host:
-                tuned.host = fresh
-                self._repeat(tuned, name)
-
-    def _repeat(self, tuned: Tuned, name: str) -> None:
-        points = self._ledger.store.points(model=name)
-        iterations = self._ledger.store.iterations(name)
-        search, ended = tuned.search, Ended(points)
-        curves = pruned_curves(self._ledger.store, points)
-        tuned.host.open(self._openings[name])
-        tuned.host.restore(name, [step for step, _ in steps(iterations, points, curves)])
-        told = _told_before(iterations)
-        for record in ended.between(told, search.told_at_ask if search.asking else None):
-            tuned.host.tell(name, [observation(record, curves.get(record.id))])
-        if search.asking:
-            tuned.ask_began = self._clock.monotonic()
-            self._thinking.setdefault(id(tuned.host), tuned.ask_began)
-            tuned.host.ask(name, search.wanted_at_ask)
-            for record in ended.between(search.told_at_ask):
-                tuned.host.tell(name, [observation(record, curves.get(record.id))])
 
     # ------------------------------------------------------------ ends
 
@@ -512,7 +403,7 @@ class Searches:
             self._ledger.add(partial(_reopen_model, model=name))
         self._ledger.commit()
         for name, tuned in concerned.items():
-            self._repeat(tuned, name)
+            self.asks.repeat(tuned, name)
             self._take_over_known(self._ledger.store.points(model=name))
             self._due.append(name)
         return len(failed)
@@ -572,14 +463,6 @@ class Searches:
 def _reopen_model(tx: Transaction, *, model: str) -> None:
     tx.end_model(model, None)
     tx.set_run(ended=None)
-
-
-def _told_before(iterations: Sequence[IterationRecord]) -> int:
-    """The place of the newest observation that a repeated history holds."""
-    if not iterations:
-        return 0
-    last = iterations[-1]
-    return last.size if last.origin == "known" else last.told
 
 
 def _tries(record: PointRecord) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hpo_steer.transport.base import TransportStatus
     from steering.clock import Clock
     from steering.loop import SteeringLoop
-    from steering.searches import Tuned
+    from steering.tuned import Tuned
 
 _NO_WORKER_AFTER_S = 5.0
 _ASKING_AFTER_S = 2.0
