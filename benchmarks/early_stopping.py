@@ -308,6 +308,8 @@ def _halving(
 
 
 def _figures(name: str, runs: Sequence[Spent], full: Sequence[Spent]) -> dict[str, Any]:
+    if not all(run.losses for run in runs):
+        raise SystemExit(f"{name}: in some search no training was a whole one; give more --points")
     pairs = list(zip(runs, full, strict=True))
     own = name in HALVING
     excesses = [min(r.losses) / (min(r.possible) if own else min(f.losses)) - 1.0 for r, f in pairs]

@@ -31,7 +31,11 @@ def points(
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", "-n", min=1, help="How many at most. [default: 200; with --json all]", show_default=False
+            "--limit",
+            "-n",
+            min=1,
+            help="How many at most. [default: 200; with --json all]",
+            show_default=False,
         ),
     ] = None,
     after: Annotated[int, typer.Option("--after", min=0, help="Only points with an id above this.")] = 0,

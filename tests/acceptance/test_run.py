@@ -304,4 +304,4 @@ def test_quick_points_keep_their_own_results_whatever_their_neighbours_do(tmp_pa
             assert point["values"] == {"loss": point["params"]["x"]}
     assert {p["state"] for p in points} == {"done", "failed"}
     calls = (tmp_path / "calls").read_text().split()
-    assert len(calls) < 700  # hardly anything was evaluated twice
+    assert len(calls) < 900  # few were evaluated twice: those handed to a child that was replaced

@@ -17,6 +17,7 @@ from hpo_steer.faults import POINTS
 from tests.acceptance.faults.arena import LEASE_S, Arena
 from tests.acceptance.faults.lanes import Lanes, wanted
 from tests.acceptance.faults.long_form import LONG, long_form
+from tests.acceptance.faults.saving import with_checkpoints
 from tests.acceptance.faults.search import with_search
 from tests.acceptance.faults.shipped import with_shipping
 from tests.servers.rabbitmq import rabbit_node
@@ -34,10 +35,12 @@ PATIENT = {"evaluation": {"lease_s": 10.0}}
 """Longer than a killed worker takes to come back: what it had put into safety is sent before its lease expires."""
 SHIPPING = ("steering.shipped", "worker.collected")
 """Passed only where workers get the code over a broker."""
+SAVING = ("worker.uploading", "worker.uploaded")
+"""Passed only where checkpoints travel."""
 SHORT_S = (0.03, 0.03)
 """So short that the work is settled with its result."""
 
-REPEATED = {"worker.trained": 1, "child.trained": 1}
+REPEATED = {"worker.trained": 1, "child.trained": 1, "worker.uploading": 1, "worker.uploaded": 1}
 """How many trainings are repeated: the answer died with its process. All other points repeat none."""
 PERHAPS = {"worker.training"}
 """The training's process was just born: it may have begun or not."""
@@ -71,13 +74,17 @@ class Ended:
 
 
 def of(*processes: str) -> list[str]:
-    return [name for name in POINTS if name.partition(".")[0] in processes and name not in SHIPPING]
+    return [
+        name for name in POINTS if name.partition(".")[0] in processes and name not in (*SHIPPING, *SAVING)
+    ]
 
 
 def needed(name: str, folder: Path) -> dict[str, Any]:
     """The settings without which a point is not passed."""
     if name.startswith("host."):
         return {**PATIENT, **with_search(folder)}
+    if name in SAVING:
+        return with_checkpoints(folder, PATIENT)
     return with_shipping(folder, PATIENT) if name in SHIPPING else PATIENT
 
 
@@ -135,7 +142,7 @@ def test_a_kill_at(name: str, killed: Lanes[Ended]) -> None:
     ended = killed[name]
     check_repeats(ended.audit, [name])
     again = sum(attempts > 1 for attempts in ended.audit.attempts.values())
-    if name in ("worker.trained", "child.began", "child.trained"):
+    if name in ("worker.trained", "child.began", "child.trained", *SAVING):
         assert again == 1  # its lease has expired, or its training has failed
     elif name.startswith(("steering.", "host.")) or name in (
         "worker.collected",
@@ -204,7 +211,7 @@ def test_kills_on_rabbitmq_4(process: str, tmp_path: Path) -> None:
 
 
 @long_form
-@pytest.mark.parametrize("name", [name for name in POINTS if name not in SHIPPING])
+@pytest.mark.parametrize("name", [name for name in POINTS if name not in (*SHIPPING, *SAVING)])
 def test_a_kill_without_a_broker_at(name: str, tmp_path: Path) -> None:
     arena = Arena(
         tmp_path,
