@@ -87,7 +87,12 @@ class Run:
             "objectives": {"loss": "minimize"},
             "algorithm": "random",
             "steering": {"points_per_iteration": 20, "trigger": {"fraction": 0.5}, "max_points": points},
-            "evaluation": {"function": "train.py:train", "workers": WORKERS, "reuse": True},
+            "evaluation": {
+                "function": "train.py:train",
+                "workers": WORKERS,
+                "reuse": True,
+                "worker": {"quarantine_after": 10**6},  # forged points fail one after the other
+            },
             "broker": broker,
             "store": str(folder / "runs"),
         }

@@ -4,10 +4,15 @@ A sick GPU, a full disk or a broken installation fails points in seconds that ot
 attracts one after the other. After some failures in a row nothing is begun there for a while; then one point is tried.
 Its success ends the quarantine, its failure doubles it. So a healthy machine that had bad luck is back after a
 minute, and a sick one costs a point an hour.
+
+Some searches lead through places where trainings fail anyway. So where successes and failures alternate, more of the
+latter have to follow each other before they speak against the machine.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +23,11 @@ if TYPE_CHECKING:
     from hpo_steer.messages import FailureInfo
 
 LONGEST_S = 3600.0
+_RARE = 0.15
+"""Up to this share of failures among its trainings, the config's number of them in a row is no accident."""
+_REMEMBERED = 100
+_ASSUMED = 5
+"""Successes that are taken to have come before the first training."""
 _COUNTED = ("error", "timeout")
 _NEUTRAL = ("invalid", "cancelled", "released", "lost")
 """Neither the machine's fault nor a proof of its health. A pruned training is one: it had something to report."""
@@ -70,7 +80,16 @@ class Quarantine:
         self._wards: dict[int, _Ward] = {}
         self._whole = _Ward(rules.quarantine_s)
         self._streak: dict[int, int] = {}
+        self._past: deque[bool] = deque([True] * _ASSUMED, maxlen=_REMEMBERED)
         self._exempt = False
+
+    @property
+    def _after(self) -> int:
+        """How many failures in a row are no accident: the config's number, or more where failures are common."""
+        share = self._past.count(False) / len(self._past)
+        if share <= _RARE:
+            return self._rules.quarantine_after
+        return math.ceil(self._rules.quarantine_after * math.log(_RARE) / math.log(share))
 
     def ended(self, slot: int, failure: FailureInfo | None, now: float) -> str | None:
         """An attempt has ended.
@@ -93,7 +112,7 @@ class Quarantine:
         why = f"{kind}: {failure.message.strip().partition(chr(10))[0][:_SHOWN_CHARS] or 'no message'}"
         self._streak[slot] = self._streak.get(slot, 0) + 1
         ward = self._wards.setdefault(slot, _Ward(self._rules.quarantine_s))
-        slot_news = self._slots > 1 and ward.fail(now, self._rules.quarantine_after, why)
+        slot_news = self._slots > 1 and ward.fail(now, self._after, why)
         if self._whole.fail(now, 1 if self._everywhere else 2**62, why):
             return f"quarantined: {self._told(self._whole, now)}"
         return f"slot {slot} is quarantined: {self._told(ward, now)}" if slot_news else None
@@ -105,7 +124,7 @@ class Quarantine:
         One bad slot does not speak against others, which may be busy with long trainings: no slot counts for more
         than half of the failures that are needed.
         """
-        after = self._rules.quarantine_after
+        after = self._after
         if self._slots == 1:
             return sum(self._streak.values()) >= after
         counted = sum(min(count, (after + 1) // 2) for count in self._streak.values())
@@ -162,6 +181,7 @@ class Quarantine:
 
     def _well(self, slot: int) -> str | None:
         self._exempt = False
+        self._past += [False] * sum(self._streak.values()) + [True]
         if not self._streak and slot not in self._wards:
             return None
         shut = self._whole.until is not None

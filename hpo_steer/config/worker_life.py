@@ -16,7 +16,8 @@ class WorkerLife(Section):
         max_time_s: its wall time, as of a batch job: it takes no point that would not end before, and ends then. The
             end of a Slurm job is found without it.
         quarantine_after: so many failures in a row (``error`` or ``timeout``), and no success between, in one slot or
-            in all of them together, and no more points are taken there for a while.
+            in all of them together, and no more points are taken there for a while; more, where many trainings fail
+            and others do not.
         quarantine_s: how long that is at first; twice as long each further time, at most 1 h.
         grace_s: what it takes at most to save and to leave when it has to go.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from evaluation.quarantine import LONGEST_S, Quarantine
@@ -107,3 +109,14 @@ def test_failures_all_over_the_worker_shut_it_whole_and_one_slot_is_tried() -> N
     assert made.usable([0, 1, 2], 61.0, busy=1) == []
     made.ended(3, None, 62.0)
     assert made.usable([0, 1, 2, 3], 62.0, busy=0) == [0, 1, 2, 3]
+
+
+def test_where_trainings_often_fail_more_failures_in_a_row_are_needed() -> None:
+    """Two of three fail as they like: 500 of them do not shut a healthy worker out; 50 in a row do."""
+    made, rng = quarantine(1), random.Random(3)  # noqa: S311 - it draws failures
+    for number in range(12):
+        made.ended(0, None if number % 3 == 0 else ERROR, 0.0)
+    for number in range(500):
+        assert made.ended(0, None if rng.random() < 1 / 3 else ERROR, float(number)) is None
+    said = [made.ended(0, ERROR, 500.0 + number) for number in range(50)]
+    assert any(sentence is not None and "quarantined" in sentence for sentence in said)
