@@ -148,12 +148,7 @@ class Outbox:
             delivery: its work, if it is still in hand.
             content: the other fields of `Result`.
         """
-        about = {**self._about(work.run), "point": work.point, "attempt": work.attempt}
-        try:
-            result = Result(**about, **content)
-        except ValidationError as exc:
-            failure = FailureInfo(kind="error", message=f"its result cannot be sent: {describe(exc)}")
-            result = Result(**about, **{**content, "metrics": None, "failure": failure, "log": ""})
+        result = self._made(work, content)
         sent = SentResult(key_of(result), delivery, valued=result.metrics is not None)
         if delivery is None:
             try:
@@ -163,6 +158,24 @@ class Outbox:
             faults.reached("worker.spooled")
         self._send(result, sent)
         faults.reached("worker.sent")
+
+    def hold(self, work: Work, **content: Any) -> None:
+        """Puts on the disk how an attempt has ended; `result` sends it later, or this worker's successor does.
+
+        Args:
+            work: the point.
+            content: the other fields of `Result`.
+        """
+        with contextlib.suppress(OSError):  # it is said when it is sent
+            self._spool.keep(self._made(work, content))
+
+    def _made(self, work: Work, content: Mapping[str, Any]) -> Result:
+        about = {**self._about(work.run), "point": work.point, "attempt": work.attempt}
+        try:
+            return Result(**about, **content)
+        except ValidationError as exc:
+            failure = FailureInfo(kind="error", message=f"its result cannot be sent: {describe(exc)}")
+            return Result(**about, **{**content, "metrics": None, "failure": failure, "log": ""})
 
     def want_bundle(self, run: str, bundle: str, parts: list[tuple[int, int]], problem: str) -> None:
         """Says that a code bundle is lacking.

@@ -6,7 +6,7 @@ import contextlib
 import os
 import selectors
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evaluation.attempt import AttemptFolder
 from evaluation.outbox import Key, Outbox, key_of
@@ -185,13 +185,15 @@ class Trainings:
             self._over(attempt, attempt.judge(outcome), outcome.rest)
 
     def _over(self, attempt: SlotAttempt, outcome: Outcome, rest: Callable[[], None] | None) -> None:
-        """A training is over: its result goes out once its checkpoint is safe."""
+        """A training is over: its result goes out once its checkpoint is safe, and lies on the disk until then."""
         attempt.duration_s = time.monotonic() - attempt.began
         attempt.saving, attempt.held_until = outcome, None
         if not self._keeper.keep(attempt.work, rest, lambda: self._finish(attempt, outcome)):
             self._finish(attempt, outcome)
-        else:
-            self._unwatch(attempt)
+            return
+        self._unwatch(attempt)
+        if outcome.metrics is not None and attempt.delivery is None:
+            self._outbox.hold(attempt.work, **_content(attempt, outcome))
 
     def stop(self, stop: Stop) -> None:
         """Steering has stopped an attempt."""
@@ -258,9 +260,7 @@ class Trainings:
     def _finish(self, attempt: SlotAttempt, outcome: Outcome) -> None:
         """Frees the slot and sends the result."""
         work, failure, handle = attempt.work, outcome.failure, attempt.handle
-        duration_s = attempt.duration_s
-        if outcome.duration_s is not None:
-            duration_s = outcome.duration_s
+        duration_s = attempt.duration_s if outcome.duration_s is None else outcome.duration_s
         if handle is not None:
             self._pass_on_reports(attempt)
             self.pace.ended(duration_s)
@@ -279,16 +279,7 @@ class Trainings:
             self._say(
                 f"point {work.point} failed: {failure.kind} (attempt {work.attempt}): {failure.message}"
             )
-        self._outbox.result(
-            work,
-            attempt.delivery,
-            slot=attempt.slot,
-            metrics=outcome.metrics,
-            failure=failure,
-            started_at=attempt.started_at or time.time(),
-            duration_s=duration_s,
-            log=handle.log_tail()[-MAX_LOG_CHARS:] if failure and handle else "",
-        )
+        self._outbox.result(work, attempt.delivery, **_content(attempt, outcome))
         if attempt.leased:
             self._outbox.trained(work)
 
@@ -393,3 +384,16 @@ class Trainings:
         if self._kill_by is not None and now >= self._kill_by:
             handle.kill()
         self.look_at(attempt)
+
+
+def _content(attempt: SlotAttempt, outcome: Outcome) -> dict[str, Any]:
+    """What the result of an attempt says."""
+    handle = attempt.handle
+    return {
+        "slot": attempt.slot,
+        "metrics": outcome.metrics,
+        "failure": outcome.failure,
+        "started_at": attempt.started_at or time.time(),
+        "duration_s": attempt.duration_s if outcome.duration_s is None else outcome.duration_s,
+        "log": handle.log_tail()[-MAX_LOG_CHARS:] if outcome.failure and handle else "",
+    }

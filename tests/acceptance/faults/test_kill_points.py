@@ -40,7 +40,7 @@ SAVING = ("worker.uploading", "worker.uploaded")
 SHORT_S = (0.03, 0.03)
 """So short that the work is settled with its result."""
 
-REPEATED = {"worker.trained": 1, "child.trained": 1, "worker.uploading": 1, "worker.uploaded": 1}
+REPEATED = {"worker.trained": 1, "child.trained": 1}
 """How many trainings are repeated: the answer died with its process. All other points repeat none."""
 PERHAPS = {"worker.training"}
 """The training's process was just born: it may have begun or not."""
@@ -142,7 +142,7 @@ def test_a_kill_at(name: str, killed: Lanes[Ended]) -> None:
     ended = killed[name]
     check_repeats(ended.audit, [name])
     again = sum(attempts > 1 for attempts in ended.audit.attempts.values())
-    if name in ("worker.trained", "child.began", "child.trained", *SAVING):
+    if name in ("worker.trained", "child.began", "child.trained"):
         assert again == 1  # its lease has expired, or its training has failed
     elif name.startswith(("steering.", "host.")) or name in (
         "worker.collected",
