@@ -183,11 +183,12 @@ def test_mps_is_started_for_shares_and_ended(tmp_path: Path, control: Any) -> No
     assert seat.env["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=35000M"
     assert seat.env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "50"
     assert seat.gpu_memory_mib is None, "MPS sees to it"
-    running = subprocess.run(["pgrep", "-f", "sleep 600"], capture_output=True, check=False).stdout.split()
+    process = mps._process
+    assert process is not None
+    assert process.poll() is None
     mps.close()
     mps.close()
-    left = subprocess.run(["pgrep", "-f", "sleep 600"], capture_output=True, check=False).stdout.split()
-    assert len(left) < len(running)
+    assert process.poll() is not None
     warden.close()
 
 
@@ -217,7 +218,7 @@ def test_memory_of_a_whole_session_counts(tmp_path: Path) -> None:
     code = (
         "import os, time\n"
         "held = bytearray(90 << 20)\nheld[::4096] = b'x' * len(held[::4096])\n"
-        "os.fork()\nprint('ready', flush=True)\ntime.sleep(600)\n"
+        "os.fork()\nos.write(1, b'ready\\n')\ntime.sleep(600)\n"
     )
     warden = Warden("test")
     around = Surroundings(os.environ, tmp_path, warden)
