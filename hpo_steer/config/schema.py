@@ -260,6 +260,21 @@ class Evaluation(Section):
     def _switched(cls, value: Any) -> Any:
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
+    @field_validator("slots", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if number not in (None, "auto") and not (type(number) is int and 1 <= number <= 1024):
+            raise ValueError(f"is a number from 1 to 1024, or auto, got {value!r}")
+        return number
+
+    @field_validator("mps", mode="before")
+    @classmethod
+    def _chosen(cls, value: Any) -> Any:
+        if value not in (True, False, "auto"):
+            raise ValueError(f"is true, false or auto, got {value!r}")
+        return value
+
     @field_validator("gpus")
     @classmethod
     def _whole(cls, value: float | None) -> float | None:
