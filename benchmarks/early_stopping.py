@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measuring import median, show, versions
+from benchmarks.simulated import started_loop
 from hpo_steer import SearchSpace
 from hpo_steer.config import validate
 from hpo_steer.messages import FailureInfo, Report, Result, Started, Stop, Work
-from steering.hosts import InProcessHost, Opening, wait_opened
-from steering.loop import SteeringLoop
+from steering.hosts import InProcessHost
 from steering.store.opening import open_store
-from tests.unit.steering.simulation import RUN, Bench
+from tests.unit.steering.simulation import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -164,7 +164,7 @@ def simulate(data: Mapping[str, Any], curve_of: Callable[[Mapping[str, Any]], Cu
     store.lock("benchmark")
     bench = Bench(validate(dict(data)), store)
     bench.create()
-    loop = _loop(bench)
+    loop = started_loop(bench, InProcessHost())
     spent, free = Spent(), list(range(slots))
     busy: list[tuple[float, int, _Training]] = []
     running: dict[int, _Training] = {}
@@ -207,21 +207,6 @@ def simulate(data: Mapping[str, Any], curve_of: Callable[[Mapping[str, Any]], Cu
         loop.close()
         bench.transport.close()
         store.close()
-
-
-def _loop(bench: Bench) -> SteeringLoop:
-    """The loop, its algorithm with the experiment's seed."""
-    host = InProcessHost()
-    model = bench.experiment.models[0]
-    opening = Opening.of(bench.experiment, model, 0, Path())
-    host.open(opening)
-    wait_opened(host, {model.name})
-    openings = [(model, opening, host)]
-    loop = SteeringLoop(
-        bench.experiment, RUN, bench.store, bench.transport, openings, bench.clock, lambda *_: None
-    )
-    loop.load(workers_gone=False)
-    return loop
 
 
 def _advance(bench: Bench, training: _Training, spent: Spent) -> bool:

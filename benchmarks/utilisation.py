@@ -25,7 +25,6 @@ import os
 import sys
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,10 +32,10 @@ import yaml
 
 from benchmarks.long_history import space, values
 from benchmarks.measuring import median, show
+from benchmarks.simulated import started_loop
 from hpo_steer.config import validate
 from hpo_steer.messages import Hello, Result, Started, Work
-from steering.hosts import AlgorithmHost, InProcessHost, Opening, Proposal, Reply, wait_opened
-from steering.loop import SteeringLoop
+from steering.hosts import AlgorithmHost, InProcessHost, Opening, Proposal, Reply
 from steering.store.opening import open_store
 from tests.unit.steering.simulation import RUN, Bench, HandClock
 
@@ -245,7 +244,7 @@ def simulate(data: Mapping[str, Any], *, slots: int, sigma: float, ask_s: float,
     clock, transport = bench.clock, bench.transport
     began, end = clock.now, clock.now + hours * HOUR_S
     host = SlowHost(clock, ask_s) if ask_s else InProcessHost()
-    loop = _loop(bench, host)
+    loop = started_loop(bench, host)
     fleet = Fleet(bench, slots, sigma, bench.experiment.seed)
     try:
         while clock.now < end:
@@ -276,20 +275,6 @@ def optimum() -> float:
     """The least value of the bowl with ripples: each of its parameters on its own, on a fine grid."""
     u = np.linspace(0.0, 1.0, 1_000_001)
     return 10.0 * float(((u - 0.3) ** 2 + 0.05 * np.cos(12.0 * u)).min())
-
-
-def _loop(bench: Bench, host: AlgorithmHost) -> SteeringLoop:
-    """The loop, its algorithm with the experiment's seed."""
-    model = bench.experiment.models[0]
-    opening = Opening.of(bench.experiment, model, 0, Path())
-    host.open(opening)
-    wait_opened(host, {model.name})
-    openings = [(model, opening, host)]
-    loop = SteeringLoop(
-        bench.experiment, RUN, bench.store, bench.transport, openings, bench.clock, lambda *_: None
-    )
-    loop.load(workers_gone=False)
-    return loop
 
 
 def method(text: str) -> dict[str, Any]:
