@@ -188,12 +188,14 @@ class Trainings:
         """A training is over: its result goes out once its checkpoint is safe, and lies on the disk until then."""
         attempt.duration_s = time.monotonic() - attempt.began
         attempt.saving, attempt.held_until = outcome, None
-        if not self._keeper.keep(attempt.work, rest, lambda: self._finish(attempt, outcome)):
+        if not self._keeper.owes(attempt.work, rest):
+            self._keeper.drop(attempt.work)
             self._finish(attempt, outcome)
             return
         self._unwatch(attempt)
-        if outcome.metrics is not None and attempt.delivery is None:
+        if outcome.metrics is not None and attempt.delivery is None:  # before a thread can meet its end
             self._outbox.hold(attempt.work, **_content(attempt, outcome))
+        self._keeper.keep(attempt.work, rest, lambda: self._finish(attempt, outcome))
 
     def stop(self, stop: Stop) -> None:
         """Steering has stopped an attempt."""

@@ -112,27 +112,24 @@ class Keeper:
         kept.then = then
         kept.job = self._start(kept, kept.carrier.bring, self._brought)
 
-    def keep(self, work: Work, rest: Callable[[], None] | None, then: Callable[[], None]) -> bool:
+    def owes(self, work: Work, rest: Callable[[], None] | None) -> bool:
+        """Whether there is anything to `keep` of a training that is over."""
+        return rest is not None or os.path.exists(f"{self._points}/{work.point}/{CHECKPOINT}")  # noqa: PTH110
+
+    def keep(self, work: Work, rest: Callable[[], None] | None, then: Callable[[], None]) -> None:
         """A training is over: its last state is saved, and `then` called.
 
         Args:
             work: the attempt.
             rest: what is still to be done for it, in a thread, before its checkpoint is saved.
             then: what follows.
-
-        Returns:
-            Whether there is anything to do; else `then` is not called.
         """
         kept = self._kept.get(key_of(work))
-        if rest is None and not os.path.exists(f"{self._points}/{work.point}/{CHECKPOINT}"):  # noqa: PTH110
-            self.drop(work)
-            return False
         if kept is None:
             kept = self._kept[key_of(work)] = self._keep(work)
         kept.rest, kept.final = rest, then
         if kept.job is None:
             self._finish(kept)
-        return True
 
     def drop(self, work: Work) -> None:
         """An attempt is none of ours any more."""

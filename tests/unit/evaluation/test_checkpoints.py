@@ -385,7 +385,8 @@ def test_a_worker_that_leaves_waits_for_no_save_beyond_its_time(tmp_path: Path, 
     keeper.follow(Checkpoint(url="slow://shared"))
     folder(tmp_path / "points/1/checkpoint")
     ended: list[bool] = []
-    assert keeper.keep(work(), None, lambda: ended.append(True))
+    assert keeper.owes(work(), None)
+    keeper.keep(work(), None, lambda: ended.append(True))
     keeper.leave(100.0)
     keeper.tick(99.0)
     assert not ended
@@ -404,6 +405,6 @@ def test_an_attempt_without_a_checkpoint_is_not_held_up(tmp_path: Path) -> None:
     said: list[str] = []
     keeper = Keeper(tmp_path, "e", said.append)
     assert not keeper.wants(work(attempt=2))
-    assert not keeper.keep(work(), None, nothing)
+    assert not keeper.owes(work(), None)
     assert keeper.wants(work(parent=3))
     keeper.close()
