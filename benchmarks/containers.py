@@ -32,7 +32,7 @@ from containers.warden import Warden
 from evaluation.attempt import AttemptFolder
 from evaluation.launch import Assignment, make_runner
 from evaluation.runners.base import Runner, Task
-from hpo_steer.config.schema import Evaluation
+from hpo_steer.config.evaluation import Evaluation
 from hpo_steer.messages import Work
 from hpo_steer.transport import BrokerSettings
 from tests.servers.containers import BASE, containers_here, set_up_podman

@@ -238,7 +238,8 @@ def _from_options(
     from pydantic import ValidationError
 
     from evaluation.launch import Assignment, default_work_dir
-    from hpo_steer.config.schema import NAME, Broker, Evaluation
+    from hpo_steer.config.evaluation import Evaluation
+    from hpo_steer.config.schema import NAME, Broker
     from hpo_steer.config.secrets import broker_settings, cautions
     from hpo_steer.errors import ConfigError
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from evaluation.runners.base import Runner
     from evaluation.tally import Snapshot
-    from hpo_steer.config.schema import Evaluation
+    from hpo_steer.config.evaluation import Evaluation
     from hpo_steer.machine import Machine
     from hpo_steer.transport.base import WorkerEnd
 

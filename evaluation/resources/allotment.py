@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from containers.process import Seat
     from containers.warden import Warden
-    from hpo_steer.config.schema import Evaluation
+    from hpo_steer.config.evaluation import Evaluation
     from hpo_steer.machine import GpuUse
 
 

@@ -19,7 +19,7 @@ from containers.warden import Warden
 from evaluation.launch import Assignment, make_runner
 from evaluation.trial.bench import Bench
 from evaluation.trial.checks import EvaluationChecks, Planned, nothing_left
-from hpo_steer.config.schema import Evaluation
+from hpo_steer.config.evaluation import Evaluation
 from hpo_steer.config.surroundings import check_evaluation
 from hpo_steer.errors import ConfigError, HpoSteerError, UserError
 from hpo_steer.findings import Finding, as_lines

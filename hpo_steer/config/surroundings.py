@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hpo_steer.config.evaluation import Evaluation
 from hpo_steer.config.payload import check_payload, payload_file
-from hpo_steer.config.schema import Evaluation
 from hpo_steer.config.secrets import without_secrets
 from hpo_steer.errors import ConfigError, nearest
 

@@ -10,7 +10,7 @@ from hpo_steer.machine.host import Machine, look
 from hpo_steer.machine.mps import CONTROL, mps_program, running_mps
 
 if TYPE_CHECKING:
-    from hpo_steer.config.schema import Evaluation
+    from hpo_steer.config.evaluation import Evaluation
 
 RESOURCES = ("slots", "gpus", "cores", "memory_mib")
 """The keys of `evaluation` that say how a machine is divided."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpo_steer.config.schema import Evaluation
+from hpo_steer.config.evaluation import Evaluation
 from hpo_steer.config.secrets import without_secrets
 from hpo_steer.config.surroundings import PLACEHOLDER
 from hpo_steer.errors import ConfigError, HpoSteerError, UserError

@@ -18,7 +18,7 @@ from containers.warden import Warden
 from evaluation.attempt import AttemptFolder
 from evaluation.launch import Assignment, make_runner
 from evaluation.runners.base import Handle, Outcome, Runner, Task
-from hpo_steer.config.schema import Evaluation
+from hpo_steer.config.evaluation import Evaluation
 from hpo_steer.messages import Work
 from hpo_steer.transport import BrokerSettings
 from tests.servers.containers import containers_here, podman, require_base, require_program

@@ -16,8 +16,9 @@ import yaml
 from containers.phpo.options import OPTIONS, Option
 from hpo_steer import messages
 from hpo_steer.algorithm import FAILURE_KINDS
-from hpo_steer.config.schema import Experiment, Steering
+from hpo_steer.config.schema import Experiment
 from hpo_steer.config.section import Section
+from hpo_steer.config.steering import Steering
 from hpo_steer.constraints import FUNCTIONS
 from hpo_steer.errors import MissingExtra
 from hpo_steer.protocol.schemas import DOCUMENTS

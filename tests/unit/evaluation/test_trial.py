@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.trial.bench import still_running
 from evaluation.trial.main import trial
-from hpo_steer.config.schema import Evaluation
+from hpo_steer.config.evaluation import Evaluation
 from hpo_steer.errors import ConfigError
 from hpo_steer.space import SearchSpace
 from steering.contract.evaluation import plan
