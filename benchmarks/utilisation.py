@@ -2,6 +2,7 @@
 
     python -m benchmarks.utilisation --json
     python -m benchmarks.utilisation --slots 8 --sigmas 0.6 --seeds 1 --asks 0,10
+    python -m benchmarks.utilisation --rules top-up --asks 0,3,10,30
     python -m benchmarks.utilisation --search bayesian --slots 8 --sigmas 0.6 --seeds 2
     python -m benchmarks.utilisation --search evolution:population=128 --slots 256 --sigmas 0.6 --seeds 3
 
@@ -69,14 +70,14 @@ class Rule:
         return math.ceil(self.share * slots) + self.spare
 
 
-RULES = (
-    Rule("1.0", {"fraction": 1.0}),
-    Rule("0.75", {"fraction": 0.75}),
-    Rule("0.5", {"fraction": 0.5}),
-    Rule("0.5, twice the slots", {"fraction": 0.5}, share=2.0),
-    Rule("top-up", "top_up"),
-    Rule("top-up, an eighth to spare", "top_up", share=1.125),
-)
+RULES = {
+    "all": Rule("1.0", {"fraction": 1.0}),
+    "0.75": Rule("0.75", {"fraction": 0.75}),
+    "0.5": Rule("0.5", {"fraction": 0.5}),
+    "0.5-twice": Rule("0.5, twice the slots", {"fraction": 0.5}, share=2.0),
+    "top-up": Rule("top-up", "top_up"),
+    "top-up-spare": Rule("top-up, an eighth to spare", "top_up", share=1.125),
+}
 
 
 # ---------------------------------------------------------------- an algorithm that takes its time
@@ -345,6 +346,7 @@ def main() -> None:
     parser.add_argument("--slots", default="4,16,64,256", metavar="N,N")
     parser.add_argument("--sigmas", default="0.3,0.6,1.0", metavar="S,S")
     parser.add_argument("--asks", default="0", metavar="S,S", help="seconds that an ask takes (default: 0)")
+    parser.add_argument("--rules", default=",".join(RULES), metavar="RULE,RULE", help="of these: %(default)s")
     parser.add_argument("--hours", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--search", default="evolution", help="the algorithm, with options as a:b=c")
@@ -355,7 +357,7 @@ def main() -> None:
         (int(each) for each in options.slots.split(",")),
         [float(each) for each in options.sigmas.split(",")],
         [float(each) for each in options.asks.split(",")],
-        RULES,
+        [RULES[each] for each in options.rules.split(",")],
     ):
         rows.append(
             figures(

@@ -102,6 +102,7 @@ class SteeringLoop:
             openings,
             book=self.book,
             ledger=self._ledger,
+            fleet=self.fleet,
             clock=clock,
             notify=notify,
             watch=self._watch,

@@ -83,8 +83,8 @@ def test_utilisation_keeps_slots_busy_and_counts_what_that_brings() -> None:
 
 
 def test_utilisation_agrees_with_what_steering_says_of_itself() -> None:
-    spent = simulate(config("random", RULES[2], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
-    again = simulate(config("random", RULES[2], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
+    spent = simulate(config("random", RULES["0.5"], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
+    again = simulate(config("random", RULES["0.5"], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
     assert spent == again
     assert spent.by_steering == pytest.approx(spent.busy, abs=0.01)
 
