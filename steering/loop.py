@@ -141,6 +141,11 @@ class SteeringLoop:
         """How many points are in which state; after each step the store says the same."""
         return self._ledger.counts
 
+    @property
+    def chosen_ahead(self) -> int:
+        """How many points wait in the queue because asks take long."""
+        return self._searches.ahead.chosen
+
     # ------------------------------------------------------------ beginning
 
     def load(self, *, workers_gone: bool) -> int:

@@ -19,7 +19,7 @@ from steering.book import Book, Ended, LivePoint, observation, steps
 from steering.budget import budget_of
 from steering.curves import pruned_curves
 from steering.hosts import AlgorithmHost, Opening, Proposal
-from steering.look_ahead import LookAhead, Spare
+from steering.look_ahead import LookAhead
 from steering.search import ModelSearch
 from steering.store.base import IterationRecord, Origin, PointRecord
 from steering.tuned import Tuned
@@ -56,6 +56,7 @@ class Searches:
         models: by name.
         asks: of their algorithms.
         holding: nothing is asked for any more.
+        ahead: how many points are chosen ahead of need.
     """
 
     def __init__(
@@ -72,7 +73,6 @@ class Searches:
         watch: Callable[[AlgorithmHost, AlgorithmHost | None], None],
     ) -> None:
         self._experiment, self._run, self._book, self._ledger = experiment, run, book, ledger
-        self._fleet = fleet
         self._clock, self._notify = clock, notify
         self.models = {
             model.name: Tuned(
@@ -99,7 +99,7 @@ class Searches:
             proposed=self._proposed,
         )
         self.holding = False
-        self._ahead = LookAhead(len(self.models))
+        self.ahead = LookAhead(experiment.steering.trigger, self.models.values(), fleet, clock)
         self._due: deque[str] = deque()
 
     # ------------------------------------------------------------ taking up a run
@@ -187,7 +187,7 @@ class Searches:
             search.begin_iteration(iteration.size)
             tuned.last_ask_s = iteration.ask_s
             if iteration.origin == "algorithm":
-                self._ahead.answered(iteration.ask_s)
+                self.ahead.answered(iteration.ask_s)
         if tuned.ended is not None:  # but a failed point of it may get a fresh start
             for record in ended.between(search.told):
                 search.end_point(record.iteration, record.values, record.params)
@@ -215,20 +215,11 @@ class Searches:
 
     def _consider(self, tuned: Tuned) -> None:
         """Asks for the next iteration if it is due."""
-        n = 0 if self.holding or tuned.ended else tuned.search.wanted(self._spare(tuned))
+        n = 0 if self.holding or tuned.ended else tuned.search.wanted(self.ahead.spare(tuned))
         if n:
             self.asks.ask(tuned, n)
         elif tuned.search.stopped is not None:
             self.wind_down(tuned)
-
-    def _spare(self, tuned: Tuned) -> Spare:
-        """What should wait in the queue while a model's next points are chosen; nothing where that takes no time."""
-        if not self._experiment.steering.trigger.top_up or tuned.search.asking or tuned.host.fileno() is None:
-            return Spare()
-        slots = self._fleet.open_slots
-        needed = self._ahead.needed(self._clock.monotonic(), slots)
-        out = sum(each.search.out for each in self.models.values()) if needed else 0
-        return Spare(needed, out - slots)
 
     def _proposed(self, proposal: Proposal, origin: Origin) -> None:
         """Writes an iteration down and sends its points out."""
@@ -236,7 +227,7 @@ class Searches:
         search = tuned.search
         tuned.last_ask_s = proposal.ask_s
         if origin == "algorithm":
-            self._ahead.answered(proposal.ask_s)
+            self.ahead.answered(proposal.ask_s)
         size = len(proposal.points)
         if size:
             hashes = [tuned.space.hash(point.params, point.parent) for point in proposal.points]
@@ -360,7 +351,7 @@ class Searches:
             duplicate_of=duplicate_of,
         )
         self._book.remove(point)
-        self._ahead.ended(self._clock.monotonic())
+        self.ahead.ended()
         self._ledger.add(lambda tx: tx.end_point(record))
         self._ledger.count(
             queued=-(point.state == "queued"),
