@@ -2,6 +2,7 @@
 
     python -m benchmarks.utilisation --json
     python -m benchmarks.utilisation --slots 8 --sigmas 0.6 --seeds 1 --asks 0,10
+    python -m benchmarks.utilisation --rules top-up --asks 0,3,10,30
     python -m benchmarks.utilisation --search bayesian --slots 8 --sigmas 0.6 --seeds 2
     python -m benchmarks.utilisation --search evolution:population=128 --slots 256 --sigmas 0.6 --seeds 3
 
@@ -21,9 +22,8 @@ import heapq
 import itertools
 import json
 import math
-import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,13 @@ from benchmarks.measuring import median, show
 from benchmarks.simulated import started_loop
 from hpo_steer.config import validate
 from hpo_steer.messages import Hello, Result, Started, Work
-from steering.hosts import AlgorithmHost, InProcessHost, Opening, Proposal, Reply
+from steering.hosts import InProcessHost
 from steering.store.opening import open_store
-from tests.unit.steering.simulation import RUN, Bench, HandClock
+from tests.unit.steering.simulation import RUN, Bench
+from tests.unit.steering.slow_host import SlowHost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from hpo_steer.algorithm import Observation, Step
 
 MEAN_S = 360.0
 HOUR_S = 3600.0
@@ -69,68 +68,14 @@ class Rule:
         return math.ceil(self.share * slots) + self.spare
 
 
-RULES = (
-    Rule("1.0", {"fraction": 1.0}),
-    Rule("0.75", {"fraction": 0.75}),
-    Rule("0.5", {"fraction": 0.5}),
-    Rule("0.5, twice the slots", {"fraction": 0.5}, share=2.0),
-    Rule("top-up", "top_up"),
-    Rule("top-up, an eighth to spare", "top_up", share=1.125),
-)
-
-
-# ---------------------------------------------------------------- an algorithm that takes its time
-
-
-class SlowHost(AlgorithmHost):
-    """A search beside the loop that answers an ask after a time, one ask after the other.
-
-    Args:
-        clock: the time.
-        ask_s: how long it takes.
-    """
-
-    def __init__(self, clock: HandClock, ask_s: float) -> None:
-        self._clock, self._ask_s = clock, ask_s
-        self._inner = InProcessHost()
-        self._later: list[tuple[float, Reply]] = []
-        self._pipe = os.pipe()
-        os.write(self._pipe[1], b".")
-
-    @property
-    def due(self) -> float:
-        """When the next answer comes."""
-        return self._later[0][0] if self._later else math.inf
-
-    def open(self, opening: Opening) -> None:
-        self._inner.open(opening)
-        self._later += [(self._clock.now, reply) for reply in self._inner.replies()]
-
-    def restore(self, model: str, history: Sequence[Step]) -> None:
-        self._inner.restore(model, history)
-
-    def tell(self, model: str, observations: Sequence[Observation]) -> None:
-        self._inner.tell(model, observations)
-
-    def ask(self, model: str, n: int) -> None:
-        """It chooses by what it knows now, as a process does that reads what it is told after its answer."""
-        begin = max([self._clock.now, *(at for at, _ in self._later)])
-        self._inner.ask(model, n)
-        for reply in self._inner.replies():
-            answer = replace(reply, ask_s=self._ask_s) if isinstance(reply, Proposal) else reply
-            self._later.append((begin + self._ask_s, answer))
-
-    def replies(self) -> list[Reply]:
-        found = [reply for at, reply in self._later if at <= self._clock.now]
-        self._later = [each for each in self._later if each[0] > self._clock.now]
-        return found
-
-    def fileno(self) -> int:
-        return self._pipe[0]
-
-    def close(self) -> None:
-        for fd in self._pipe:
-            os.close(fd)
+RULES = {
+    "all": Rule("1.0", {"fraction": 1.0}),
+    "0.75": Rule("0.75", {"fraction": 0.75}),
+    "0.5": Rule("0.5", {"fraction": 0.5}),
+    "0.5-twice": Rule("0.5, twice the slots", {"fraction": 0.5}, share=2.0),
+    "top-up": Rule("top-up", "top_up"),
+    "top-up-spare": Rule("top-up, an eighth to spare", "top_up", share=1.125),
+}
 
 
 # ---------------------------------------------------------------- the loop, on a clock of its own
@@ -345,6 +290,7 @@ def main() -> None:
     parser.add_argument("--slots", default="4,16,64,256", metavar="N,N")
     parser.add_argument("--sigmas", default="0.3,0.6,1.0", metavar="S,S")
     parser.add_argument("--asks", default="0", metavar="S,S", help="seconds that an ask takes (default: 0)")
+    parser.add_argument("--rules", default=",".join(RULES), metavar="RULE,RULE", help="of these: %(default)s")
     parser.add_argument("--hours", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--search", default="evolution", help="the algorithm, with options as a:b=c")
@@ -355,7 +301,7 @@ def main() -> None:
         (int(each) for each in options.slots.split(",")),
         [float(each) for each in options.sigmas.split(",")],
         [float(each) for each in options.asks.split(",")],
-        RULES,
+        [RULES[each] for each in options.rules.split(",")],
     ):
         rows.append(
             figures(

@@ -145,6 +145,11 @@ class Fleet:
         """Slots of all of them."""
         return sum(worker.slots for worker in self._workers.values())
 
+    @property
+    def open_slots(self) -> int:
+        """Slots of those that take points."""
+        return sum(worker.slots for worker in self._workers.values() if worker.state == "ok")
+
     def measure(self, now: float, running: int) -> None:
         """Adds the time since the last call to the account of busy and idle slots.
 

@@ -102,6 +102,7 @@ class SteeringLoop:
             openings,
             book=self.book,
             ledger=self._ledger,
+            fleet=self.fleet,
             clock=clock,
             notify=notify,
             watch=self._watch,
@@ -139,6 +140,11 @@ class SteeringLoop:
     def counts(self) -> Counts:
         """How many points are in which state; after each step the store says the same."""
         return self._ledger.counts
+
+    @property
+    def chosen_ahead(self) -> int:
+        """How many points wait in the queue because asks take long."""
+        return self._searches.ahead.chosen
 
     # ------------------------------------------------------------ beginning
 

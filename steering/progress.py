@@ -205,7 +205,7 @@ def counts_text(session: Session, rate: Rate) -> str:
 
 
 def slots_text(session: Session) -> str:
-    """How busy the workers are, and how long the last ask took."""
+    """How busy the workers are, how long the last ask took, and how many points were chosen early because of it."""
     fleet = session.loop.fleet
     parts = [f"{plural(len(fleet.present()), 'worker')}, {plural(fleet.slots, 'slot')}"]
     if (share := fleet.busy_share) is not None and session.loop.counts.ended:
@@ -213,6 +213,8 @@ def slots_text(session: Session) -> str:
     asks = [t.last_ask_s for t in session.loop.models.values() if t.last_ask_s is not None]
     if asks:
         parts.append(f"last ask {duration(asks[-1] if len(asks) == 1 else max(asks))}")
+    if ahead := session.loop.chosen_ahead:
+        parts.append(f"{plural(ahead, 'point')} chosen ahead")
     return " · ".join(parts)
 
 

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_steer.objectives import Objective, dominates
 from hpo_steer.outcomes import OutcomeConstraint, broken_outcome
+from steering.look_ahead import Spare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hpo_steer.config import Steering
     from steering.budget import Budget
+
+_NO_SPARE = Spare()
 
 
 class ModelSearch:
@@ -84,8 +87,17 @@ class ModelSearch:
         """Whether nothing will be asked for and nothing is awaited."""
         return self.stopped is not None and not self.asking and self.unevaluated == 0
 
-    def wanted(self) -> int:
-        """How many points to ask for now; 0 for none."""
+    @property
+    def out(self) -> int:
+        """Points that have not ended, those included that an ask under way is to bring."""
+        return self.unevaluated + (self.wanted_at_ask if self.asking else 0)
+
+    def wanted(self, spare: Spare = _NO_SPARE) -> int:
+        """How many points to ask for now; 0 for none.
+
+        Args:
+            spare: what waits in the queue and what should, where asks take long; top-up alone makes up for it.
+        """
         if self.asking or self.stopped is not None:
             return 0
         if self._declined_at == self.ended and self.unevaluated:
@@ -95,7 +107,7 @@ class ModelSearch:
         if self.iterations:
             trigger = rules.trigger
             if trigger.top_up:
-                size -= self.unevaluated
+                size = self._top_up(spare)
             elif trigger.unevaluated_below is not None:
                 size = size - trigger.unevaluated_below if self.unevaluated < trigger.unevaluated_below else 0
             elif self.current_ended < trigger.needed(self.current_size):
@@ -103,6 +115,18 @@ class ModelSearch:
         if rules.point_limit is not None:
             size = min(size, rules.point_limit - self.proposed)
         return max(size, 0)
+
+    def _top_up(self, spare: Spare) -> int:
+        """A successor for each point that has ended, and a few for those that will have, by the time they are chosen.
+
+        No more are chosen ahead than half of `points_per_iteration`; so who asks for one at a time gets that.
+        """
+        rules = self._rules
+        size = rules.points_per_iteration - self.unevaluated
+        before, successors = max(-size, 0), max(size, 0)
+        missing = spare.needed - spare.there - successors
+        most = min(spare.needed, rules.points_per_iteration // 2) - before
+        return successors + max(min(missing, most), 0)
 
     def know(self, values: Mapping[str, float] | None, params: Mapping[str, Any] | None = None) -> None:
         """A point was known before the search began: told and never asked for, it counts for nothing but the best."""

@@ -19,6 +19,7 @@ from steering.book import Book, Ended, LivePoint, observation, steps
 from steering.budget import budget_of
 from steering.curves import pruned_curves
 from steering.hosts import AlgorithmHost, Opening, Proposal
+from steering.look_ahead import LookAhead
 from steering.search import ModelSearch
 from steering.store.base import IterationRecord, Origin, PointRecord
 from steering.tuned import Tuned
@@ -27,6 +28,7 @@ from steering.words import plural
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, Model
     from steering.clock import Clock
+    from steering.fleet import Fleet
     from steering.ledger import Ledger, Notify
     from steering.store.base import Transaction
 
@@ -45,6 +47,7 @@ class Searches:
         openings: what each model's algorithm was made from, with the host it was opened in.
         book: the points on their way.
         ledger: takes what is decided.
+        fleet: whose slots are to be kept busy.
         clock: the time.
         notify: hears what happens.
         watch: told of each host that replies through a descriptor, and of the one it replaces.
@@ -53,6 +56,7 @@ class Searches:
         models: by name.
         asks: of their algorithms.
         holding: nothing is asked for any more.
+        ahead: how many points are chosen ahead of need.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Searches:
         *,
         book: Book,
         ledger: Ledger,
+        fleet: Fleet,
         clock: Clock,
         notify: Notify,
         watch: Callable[[AlgorithmHost, AlgorithmHost | None], None],
@@ -94,6 +99,7 @@ class Searches:
             proposed=self._proposed,
         )
         self.holding = False
+        self.ahead = LookAhead(experiment.steering.trigger, self.models.values(), fleet, clock)
         self._due: deque[str] = deque()
 
     # ------------------------------------------------------------ taking up a run
@@ -180,6 +186,8 @@ class Searches:
             search.told = iteration.told
             search.begin_iteration(iteration.size)
             tuned.last_ask_s = iteration.ask_s
+            if iteration.origin == "algorithm":
+                self.ahead.answered(iteration.ask_s)
         if tuned.ended is not None:  # but a failed point of it may get a fresh start
             for record in ended.between(search.told):
                 search.end_point(record.iteration, record.values, record.params)
@@ -207,7 +215,7 @@ class Searches:
 
     def _consider(self, tuned: Tuned) -> None:
         """Asks for the next iteration if it is due."""
-        n = 0 if self.holding or tuned.ended else tuned.search.wanted()
+        n = 0 if self.holding or tuned.ended else tuned.search.wanted(self.ahead.spare(tuned))
         if n:
             self.asks.ask(tuned, n)
         elif tuned.search.stopped is not None:
@@ -218,6 +226,8 @@ class Searches:
         tuned = self.models[proposal.model]
         search = tuned.search
         tuned.last_ask_s = proposal.ask_s
+        if origin == "algorithm":
+            self.ahead.answered(proposal.ask_s)
         size = len(proposal.points)
         if size:
             hashes = [tuned.space.hash(point.params, point.parent) for point in proposal.points]
@@ -341,6 +351,7 @@ class Searches:
             duplicate_of=duplicate_of,
         )
         self._book.remove(point)
+        self.ahead.ended()
         self._ledger.add(lambda tx: tx.end_point(record))
         self._ledger.count(
             queued=-(point.state == "queued"),

@@ -17,7 +17,7 @@ class Trigger(Section):
         fraction: this share of the current iteration has ended.
         unevaluated_below: fewer than this many points are unevaluated; then `points_per_iteration` minus this many
             new ones are asked for.
-        top_up: every ended point is replaced at once by a new one.
+        top_up: every ended point is replaced at once by a new one; where asks take long, some are chosen ahead.
     """
 
     fraction: float | None = None

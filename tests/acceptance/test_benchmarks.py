@@ -75,7 +75,7 @@ def test_utilisation_keeps_slots_busy_and_counts_what_that_brings() -> None:
     assert busy["top-up", 0.0] > 0.99  # the clock is turned by hand: these are the same on any machine
     assert busy["0.5", 0.0] > 0.9 > busy["0.75", 0.0] > busy["1.0", 0.0]
     assert busy["0.5, twice the slots", 0.0] > 0.99
-    assert 0.9 < busy["top-up", 10.0] < busy["top-up, an eighth to spare", 10.0]
+    assert min(busy["top-up", 10.0], busy["top-up, an eighth to spare", 10.0]) > 0.98
     for row in rows.values():
         assert row["points_per_hour"] <= 1.3 * 8 * 10 * row["busy"]  # ten trainings an hour and slot
         first, second = row["regret_after_hours"]
@@ -83,8 +83,8 @@ def test_utilisation_keeps_slots_busy_and_counts_what_that_brings() -> None:
 
 
 def test_utilisation_agrees_with_what_steering_says_of_itself() -> None:
-    spent = simulate(config("random", RULES[2], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
-    again = simulate(config("random", RULES[2], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
+    spent = simulate(config("random", RULES["0.5"], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
+    again = simulate(config("random", RULES["0.5"], 6, seed=1), slots=6, sigma=1.0, ask_s=5.0, hours=1)
     assert spent == again
     assert spent.by_steering == pytest.approx(spent.busy, abs=0.01)
 
