@@ -69,7 +69,7 @@ class Rule:
 
 
 RULES = {
-    "all": Rule("1.0", {"fraction": 1.0}),
+    "1.0": Rule("1.0", {"fraction": 1.0}),
     "0.75": Rule("0.75", {"fraction": 0.75}),
     "0.5": Rule("0.5", {"fraction": 0.5}),
     "0.5-twice": Rule("0.5, twice the slots", {"fraction": 0.5}, share=2.0),
@@ -280,6 +280,18 @@ def line(row: Mapping[str, Any]) -> str:
     )
 
 
+def rules(text: str) -> list[Rule]:
+    """Rules as they are named on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no such rule.
+    """
+    names = text.split(",")
+    if unknown := [name for name in names if name not in RULES]:
+        raise argparse.ArgumentTypeError(f"there is no rule {unknown[0]!r}; there are {', '.join(RULES)}")
+    return [RULES[name] for name in names]
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -290,7 +302,9 @@ def main() -> None:
     parser.add_argument("--slots", default="4,16,64,256", metavar="N,N")
     parser.add_argument("--sigmas", default="0.3,0.6,1.0", metavar="S,S")
     parser.add_argument("--asks", default="0", metavar="S,S", help="seconds that an ask takes (default: 0)")
-    parser.add_argument("--rules", default=",".join(RULES), metavar="RULE,RULE", help="of these: %(default)s")
+    parser.add_argument(
+        "--rules", type=rules, default=",".join(RULES), metavar="RULE,RULE", help="of these: %(default)s"
+    )
     parser.add_argument("--hours", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--search", default="evolution", help="the algorithm, with options as a:b=c")
@@ -301,7 +315,7 @@ def main() -> None:
         (int(each) for each in options.slots.split(",")),
         [float(each) for each in options.sigmas.split(",")],
         [float(each) for each in options.asks.split(",")],
-        [RULES[each] for each in options.rules.split(",")],
+        options.rules,
     ):
         rows.append(
             figures(
