@@ -52,7 +52,8 @@ class Ensemble:
     """One model of each objective and of each constrained metric, with points taken one by one.
 
     Where values are noisy, models stay unsure even of points that they have seen, and would look at these again and
-    again: what is gained by doubt alone counts the less, the more of an objective's variance is noise.
+    again if they are not among `places`: then what is gained by doubt alone counts the less, the more of an
+    objective's variance is noise.
 
     A point counts in a scenario if no imagined metric there breaks its bound. In scenarios in which no point counts so
     far, a point that does is worth as much as a box from the reference point to the best values.
@@ -65,6 +66,7 @@ class Ensemble:
         reference: the worst values that count, ``m``, in units of the models.
         pool: features of the candidates, ``n x f``.
         validity: where points are valid; None: everywhere.
+        cautious: whether doubt counts less where values are noisy.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Ensemble:
         reference: Array,
         pool: Array,
         validity: Limit | None,
+        *,
+        cautious: bool = True,
     ) -> None:
         self.pool = np.arange(len(pool))
         self._features = pool
-        self._daring = [1.0 / (1.0 + _CAUTION * model.noise) for model in objectives]
+        self._daring = [1.0 / (1.0 + _CAUTION * model.noise) if cautious else 1.0 for model in objectives]
         every = [
             Imagined(model, places, z, pool)
             for model, z in zip([*objectives, *(each.posterior for each in limits)], normals, strict=True)

@@ -28,6 +28,8 @@ _FITTED_ON = 300  # hyperparameters hardly change with more points, and a fit co
 _LENGTHS, _NOISES = (math.log(0.01), math.log(50.0)), (math.log(1e-7), math.log(2.0))
 _LENGTH, _LENGTH_SPREAD = math.log(0.35), 0.8
 _SCALE_SHAPE, _SCALE_RATE = 1.5, 0.5
+_VARIANCE, _VARIANCE_SPREAD = math.log(9.0), 1.0  # a search's points vary less than the function does
+_VARIANCES = (math.log(1e-3), math.log(1e4))
 _ITERATIONS = 60
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -77,7 +79,8 @@ class Hyperparameters:
         noise: the variance of the noise on each outcome, ``n`` numbers.
         scale: the outcomes' standard deviation under the prior.
         evidence: the logarithm of the density of an outcome given all others, on average (Rasmussen and Williams,
-            Gaussian Processes for Machine Learning, 2006, section 5.4.2).
+            Gaussian Processes for Machine Learning, 2006, section 5.4.2); the logarithm of the density of all, priors
+            included, divided by their number, where the scale was learnt beside known noise.
     """
 
     kernel: Kernel
@@ -94,29 +97,35 @@ def fit(
     assumptions: Assumptions | None = None,
     *,
     starts: int = 2,
+    scaled: bool = False,
 ) -> Hyperparameters:
     """Fits length scales, noise, mean and scale by maximum a posteriori, on a part of very many points.
 
     Mean and scale are found in closed form for each trial of the others (Santner, Williams and Notz, The Design and
-    Analysis of Computer Experiments, 2003, section 3.3), which L-BFGS-B varies by their gradient.
+    Analysis of Computer Experiments, 2003, section 3.3), which L-BFGS-B varies by their gradient. A scale beside
+    known noise has no closed form: it is 1, or varied like the others.
 
     Args:
         features: ``n x f``, in the unit cube.
         outcomes: ``n``, standardized, to be minimised.
-        noise: ``n`` variances where they are known, NaN where they are to be learnt; then the scale is 1.
+        noise: ``n`` variances where they are known, NaN where they are to be learnt.
         assumptions: default: none of them.
         starts: from how many places the search begins, 1 or 2.
+        scaled: whether the scale is learnt where noise is known. Then models are compared by the density of all
+            outcomes, that of one given all others being blurred by noise.
     """
     n = len(outcomes)
     chosen = some(outcomes, _FITTED_ON)
     known = None if noise is None else noise[chosen]
-    density = _Density(features[chosen], outcomes[chosen], known, assumptions or Assumptions())
+    density = _Density(features[chosen], outcomes[chosen], known, assumptions or Assumptions(), scaled=scaled)
     best = density.starts[0]
     if np.ptp(outcomes) > 0.0:
         found = [density.climb(start) for start in density.starts[:starts]]
         best = min(found, key=lambda each: each[0])[1]
     trial = density.at(best)
-    spread = np.full(n, trial.noise) if noise is None else np.where(np.isnan(noise), trial.noise, noise)
+    spread = np.full(n, trial.noise)
+    if noise is not None:
+        spread = np.where(np.isnan(noise), trial.noise, noise / trial.scale**2)
     return Hyperparameters(density.kernel(best), trial.mean, spread, trial.scale, trial.foresight)
 
 
@@ -153,17 +162,21 @@ class _Trial:
 
 
 class _Density:
-    """The posterior density of the logarithms of length scales and noise, given outcomes.
+    """The posterior density of the logarithms of length scales, noise and variance, given outcomes.
+
+    The noise is a variable if it is not known of every outcome, the variance on demand if it is known of any.
 
     Args:
         x: features, ``n x f``.
         y: outcomes, ``n``.
-        noise: known variances, ``n``, NaN where they are not; then the scale is 1. If all are known, the noise is
-            no variable.
+        noise: known variances, ``n``, NaN where they are not.
         assumptions: of the model.
+        scaled: whether the variance is learnt beside known noise rather than 1.
     """
 
-    def __init__(self, x: Array, y: Array, noise: Array | None, assumptions: Assumptions) -> None:
+    def __init__(
+        self, x: Array, y: Array, noise: Array | None, assumptions: Assumptions, *, scaled: bool = False
+    ) -> None:
         self._x, self._y, self._noise, self._assumed = x, y, noise, assumptions
         f = x.shape[1]
         self._scales = 1 if assumptions.even else f
@@ -171,12 +184,12 @@ class _Density:
         levels = [math.log(0.2)] * 2 if assumptions.noisy else [-7.0, -4.5]
         self._learnt: NDArray[np.bool_] = np.ones(len(y), dtype=bool) if noise is None else np.isnan(noise)
         self._given = np.zeros(len(y)) if noise is None else np.where(self._learnt, 0.0, noise)
-        free = [1.0] * bool(self._learnt.any())
+        self._noisy, self._scaled = int(self._learnt.any()), int(scaled and noise is not None)
         self.starts = [
-            np.array([*[self._length + shift] * self._scales, *[level * one for one in free]])
+            np.array([*[self._length + shift] * self._scales, *[level] * self._noisy, *[0.0] * self._scaled])
             for shift, level in zip((0.35, -0.35), levels, strict=True)
         ]
-        self._bounds = [_LENGTHS] * self._scales + [_NOISES] * len(free)
+        self._bounds = [_LENGTHS] * self._scales + [_NOISES] * self._noisy + [_VARIANCES] * self._scaled
 
     def kernel(self, t: Array) -> Kernel:
         """The kernel at a place."""
@@ -196,11 +209,12 @@ class _Density:
 
     def at(self, t: Array) -> _Trial:
         """What a place is worth."""
-        y, n, known = self._y, len(self._y), self._noise
+        y, n = self._y, len(self._y)
         kernel = self.kernel(t)
-        ratio = math.exp(t[-1]) if len(t) > self._scales else 0.0
+        ratio = math.exp(t[self._scales]) if self._noisy else 0.0
+        given = self._given * math.exp(-t[-1]) if self._scaled else self._given
         covariance = kernel(self._x, self._x)
-        covariance.flat[:: n + 1] += _LEAST_NOISE + self._given + ratio * self._learnt
+        covariance.flat[:: n + 1] += _LEAST_NOISE + given + ratio * self._learnt
         root, failed = lapack.dpotrf(covariance, lower=1, clean=0)
         if failed:
             return _Trial(1e10, np.zeros_like(t))
@@ -210,8 +224,12 @@ class _Density:
         mean = float(column @ y / (column.sum() + 1e-12))
         weights = inverse @ (y - mean)
         fitted = float((y - mean) @ weights)
-        variance, value = 1.0, 0.5 * fitted
-        if known is None:  # an inverse gamma prior of the variance keeps few points from a wild scale
+        if self._scaled:
+            variance = math.exp(t[-1])
+            value = 0.5 * n * float(t[-1]) + 0.5 * fitted / variance
+        elif self._noise is not None:
+            variance, value = 1.0, 0.5 * fitted
+        else:  # an inverse gamma prior of the variance keeps few points from a wild scale
             mass = n + 2.0 * _SCALE_SHAPE
             variance = (fitted + 2.0 * _SCALE_RATE) / mass
             value = 0.5 * mass * math.log(variance)
@@ -220,12 +238,16 @@ class _Density:
         penalty, gradient = self._prior(t)
         stretched = kernel.stretch(self._x, pull)
         gradient[: self._scales] += stretched if self._scales > 1 else stretched.sum()
-        if len(t) > self._scales:
-            gradient[-1] += ratio * float(pull.diagonal()[self._learnt].sum())
+        if self._noisy:
+            gradient[self._scales] += ratio * float(pull.diagonal()[self._learnt].sum())
+        if self._scaled:
+            gradient[-1] += 0.5 * n - 0.5 * fitted / variance - float(pull.diagonal() @ given)
         alone = variance / inverse.diagonal()
         foresight = -0.5 * float(
             ((weights / inverse.diagonal()) ** 2 / alone + np.log(alone) + _LOG_2PI).mean()
         )
+        if self._scaled:
+            foresight = -(value + penalty) / n - 0.5 * _LOG_2PI
         scale = math.sqrt(variance)
         return _Trial(value + penalty, gradient, mean / scale, scale, ratio, foresight)
 
@@ -235,11 +257,15 @@ class _Density:
         away = (t[: self._scales] - self._length) / _LENGTH_SPREAD
         penalty = 0.5 * float(away @ away)
         gradient[: self._scales] = away / _LENGTH_SPREAD
-        if len(t) > self._scales:
+        if self._noisy:
             centre, spread = self._assumed.noise
-            apart = (t[-1] - centre) / spread
+            apart = (t[self._scales] - centre) / spread
             penalty += 0.5 * float(apart**2)
-            gradient[-1] = apart / spread
+            gradient[self._scales] = apart / spread
+        if self._scaled:
+            apart = (t[-1] - _VARIANCE) / _VARIANCE_SPREAD
+            penalty += 0.5 * float(apart**2)
+            gradient[-1] = apart / _VARIANCE_SPREAD
         return penalty, gradient
 
 

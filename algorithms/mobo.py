@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
 from algorithms.ensemble import Acquisition, Ensemble
@@ -41,6 +41,9 @@ _ACQUISITIONS = ("hypervolume", "parego")
 _SCENARIOS = {2: 32, 3: 16, 4: 8}
 _INCUMBENTS = {2: 64, 3: 48, 4: 32}
 _FEWEST_INCUMBENTS = 32
+_NOISY_INCUMBENTS = {2: 128, 3: 96, 4: 64}
+_ATTAINABLE = 1e-3
+"""A candidate with such a chance to be better than the reference keeps the reference where it is."""
 _KEPT = 600  # of very many outcomes so many are enough, and an ask costs their number cubed
 _TEAMS = 2
 _SHORTLIST = 384
@@ -80,7 +83,8 @@ class Mobo(Modelled):
     3. Values at the points of the front and at pending points are imagined jointly in some scenarios. In each, what
        no point dominates is cut into boxes, and the growth of the dominated volume that a further point promises
        is known in closed form. Daulton, Balandat and Bakshy, Parallel Bayesian Optimization of Multiple Noisy
-       Objectives with Expected Hypervolume Improvement, NeurIPS 2021.
+       Objectives with Expected Hypervolume Improvement, NeurIPS 2021. Where the noise is known, all points
+       that were seen are among them, if they are not too many.
     4. With more than four objectives, or on demand, the improvement of a scalarisation takes its place, with
        weights drawn anew for every point (qNParEGO: Daulton, Balandat and Bakshy, NeurIPS 2020).
     5. The gain is weighed with the chances to keep the bounds and not to be invalid. Points that break a
@@ -173,7 +177,8 @@ class Mobo(Modelled):
         if not counted.any():
             counted = np.ones(len(expected), dtype=bool)
             self._say_infeasible(len(expected))
-        incumbents = self._incumbents(expected, counted)
+        noisy = any(data.noise(goal.name) is not None for goal in self.objectives)
+        incumbents = self._incumbents(expected, counted, noisy)
         pool = self._pool([data.params[i] for i in incumbents.tolist()], rng)
         if not pool:
             return []
@@ -182,7 +187,7 @@ class Mobo(Modelled):
         normals = self._normals(len(places) + n, len(goals) + len(limits), rng)
         features, validity = self._features.of(pool), self._validity(data.features)
         teams = []
-        for i in range(min(max(len(models) for models in goals), _TEAMS)):
+        for i in range(min(max(len(models) for models in goals), 1 if noisy else _TEAMS)):
             team = [models[i % len(models)] for models in goals]
             teams.append(
                 Ensemble(
@@ -190,9 +195,10 @@ class Mobo(Modelled):
                     [replace(each, posterior=copy(each.posterior)) for each in limits],
                     places,
                     [z[: len(places)] for z in normals],
-                    self._reference(team, data.features, counted),
+                    self._reference(team, data.features, counted, features),
                     features,
                     validity,
+                    cautious=not noisy,
                 )
             )
         return self._choose(teams, pool, [z[len(places) :] for z in normals], rng)
@@ -214,7 +220,7 @@ class Mobo(Modelled):
     def _goals(self, data: _Data) -> list[list[Surrogate]]:
         """The models of each objective, the best first."""
         return [
-            surrogates(data.features, data.losses[:, j], data.noise(goal.name), warped=False)
+            surrogates(data.features, data.losses[:, j], data.noise(goal.name), warped=False, scaled=True)
             for j, goal in enumerate(self.objectives)
         ]
 
@@ -228,25 +234,36 @@ class Mobo(Modelled):
                 "so points that may keep them come first"
             )
 
-    def _incumbents(self, expected: Array, counted: Booleans) -> Integers:
-        """The points of the front, those with most room around them if they are many, and some next to it if few."""
-        most = _INCUMBENTS.get(len(self.objectives), 32)
+    def _incumbents(self, expected: Array, counted: Booleans, noisy: bool) -> Integers:
+        """The points of the front, those with most room around them if they are many, and some next to it if few.
+
+        Where noise is known to blur which points are on the front, all points if they are not too many: one that is
+        left out looks as if it had not been seen in any scenario, and worth another look.
+        """
+        m = len(self.objectives)
+        first, enough, most = _INCUMBENTS.get(m, 32), _FEWEST_INCUMBENTS, 2 * _FEWEST_INCUMBENTS
+        if noisy:
+            first = enough = most = _NOISY_INCUMBENTS.get(m, 64)
         rows = counted.nonzero()[0]
         chosen: list[int] = []
         for layer in layers(expected[rows]):
-            if len(chosen) >= _FEWEST_INCUMBENTS:
+            if len(chosen) >= enough:
                 break
-            room = (most if not chosen else 2 * _FEWEST_INCUMBENTS) - len(chosen)
+            room = (most if chosen else first) - len(chosen)
             chosen += rows[layer[spread_out(expected[rows[layer]], room)]].tolist()
         return np.array(chosen, dtype=np.intp)
 
-    def _reference(self, team: list[Surrogate], features: Array, counted: Booleans) -> Array:
+    def _reference(self, team: list[Surrogate], features: Array, counted: Booleans, pool: Array) -> Array:
+        """The reference point in units of a team's models; what is given stays if a candidate may be better."""
         expected = np.column_stack([_expected(model, features[counted]) for model in team])
-        given = [
-            math.nan if goal.reference is None else _level(model, goal.sign * goal.reference)
-            for goal, model in zip(self.objectives, team, strict=True)
-        ]
-        return reference_point(expected, np.array(given))
+        given = np.array(
+            [
+                math.nan if goal.reference is None else _level(model, goal.sign * goal.reference)
+                for goal, model in zip(self.objectives, team, strict=True)
+            ]
+        )
+        within = self._by_volume and float(_chances(team, pool, given).max()) > _ATTAINABLE
+        return reference_point(expected, given, attainable=within)
 
     def _choose(
         self,
@@ -331,6 +348,16 @@ def _expected(model: Surrogate, features: Array) -> Array:
     """What a model expects at ``n x f`` places, ``n`` numbers."""
     mean: Array = model.posterior().moments(features)[0][:, 0]
     return mean
+
+
+def _chances(team: list[Surrogate], features: Array, levels: Array) -> Array:
+    """The chance of each of ``n x f`` places to be better than ``m`` levels, NaN for those that do not matter."""
+    chances = np.ones(len(features))
+    for model, level in zip(team, levels.tolist(), strict=True):
+        if math.isfinite(level):
+            mean, variance = model.posterior().moments(features)
+            chances *= ndtr((level - mean[:, 0]) / np.sqrt(variance))
+    return chances
 
 
 def _some(losses: Array, feasible: Booleans, most: int) -> Integers:

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 _MARGIN = 0.1
 
 
-def reference_point(values: Array, given: Array) -> Array:
+def reference_point(values: Array, given: Array, *, attainable: bool = False) -> Array:
     """A reference point of the hypervolume.
 
     Where none is given, it lies a tenth of the front's range beyond the front's worst value (Ishibuchi, Akedo and
     Nojima, A Many-Objective Test Problem for Visually Examining Diversity Maintenance Behavior in a Decision Space,
     GECCO 2011). Of the front only that part counts which is better than what is given. Where no point is better than
-    all that is given, what is given moves out to just beyond the point that comes nearest, so that every step
-    towards it is a gain.
+    all that is given, nor is one in reach, what is given moves out to just beyond the point that comes nearest, so
+    that every step towards it is a gain. In reach it stays: a search of the surroundings of the nearest point may
+    never leave them, though what is wanted lies elsewhere.
 
     Args:
         values: ``n x m``, to be minimised, n 1 or more.
         given: ``m`` numbers, NaN where nothing is given.
+        attainable: whether a point that is not among `values` may be better than all that is given.
 
     Returns:
         ``m`` numbers.
@@ -39,7 +41,7 @@ def reference_point(values: Array, given: Array) -> Array:
         excess = ((values[:, known] - given[known]) / spread[known]).max(1)
         if excess.min() < 0.0:
             front = front[(front[:, known] < given[known]).all(1)]
-        else:
+        elif not attainable:
             nearest = values[np.argmin(excess)]
             given = np.where(known, np.maximum(given, nearest + _MARGIN * spread), given)
             counted = (front[:, known] < given[known]).all(1)

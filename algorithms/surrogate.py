@@ -102,7 +102,13 @@ class _Scale:
 
 
 def surrogates(
-    features: Array, raw: Array, noise: Array | None = None, *, warped: bool = True, kept: float = -math.inf
+    features: Array,
+    raw: Array,
+    noise: Array | None = None,
+    *,
+    warped: bool = True,
+    kept: float = -math.inf,
+    scaled: bool = False,
 ) -> list[Surrogate]:
     """The models that explain outcomes best, the best first.
 
@@ -118,6 +124,7 @@ def surrogates(
         noise: ``n`` variances where they are known; then the outcomes are taken as they are.
         warped: whether logarithms of the outcomes are tried.
         kept: outcomes up to this one are not pulled in, however few are that high.
+        scaled: whether the processes' scale is learnt where noise is known, too.
     """
     low, span = float(raw.min()), float(np.ptp(raw))
     if span <= 0.0 or not math.isfinite(span):
@@ -127,7 +134,7 @@ def surrogates(
     if noise is not None:
         scale = _Scale.of(y)
         known = np.maximum(noise / (span * float(y.std())) ** 2, 1e-6)
-        found = [_model(features, scale, known, kind) for kind in KINDS if not kind.noisy]
+        found = [_model(features, scale, known, kind, scaled=scaled) for kind in KINDS if not kind.noisy]
     else:
         scales = _scales(features, y) if warped else [_Scale.of(y)]
         found = [_model(features, scales[0], None, kind) for kind in KINDS]
@@ -188,8 +195,10 @@ def _scales(features: Array, y: Array) -> list[_Scale]:
     return [scale for evidence, scale in tried[:2] if evidence > tried[0][0] - _DOUBT]
 
 
-def _model(features: Array, scale: _Scale, noise: Array | None, kind: Assumptions) -> Surrogate:
-    fitted = fit(features, scale.values, noise, kind)
+def _model(
+    features: Array, scale: _Scale, noise: Array | None, kind: Assumptions, *, scaled: bool = False
+) -> Surrogate:
+    fitted = fit(features, scale.values, noise, kind, scaled=scaled)
     free = 1 if kind.even else features.shape[1]
     return Surrogate(
         features, scale.values, fitted, len(features) * (fitted.evidence + scale.slope) - free, scale.warp

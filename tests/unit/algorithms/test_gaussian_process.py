@@ -55,14 +55,29 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("noise", [None, np.full(15, 0.02)])
-def test_the_gradient_of_the_density_is_right(kind: Assumptions, noise: np.ndarray | None) -> None:
-    density = _Density(X, Y, noise, kind)
+@pytest.mark.parametrize("noise", [None, np.full(15, 0.02), np.where(np.arange(15) < 6, np.nan, 0.02)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_gradient_of_the_density_is_right(
+    kind: Assumptions, noise: np.ndarray | None, scaled: bool
+) -> None:
+    density = _Density(X, Y, noise, kind, scaled=scaled)
     for start in density.starts:
         found = density.at(start).gradient
         steps = 1e-5 * np.eye(len(start))
         slopes = [(density.at(start + e).value - density.at(start - e).value) / 2e-5 for e in steps]
         assert found == pytest.approx(slopes, rel=1e-4, abs=1e-4)
+
+
+def test_beside_known_noise_the_scale_of_the_process_is_learnt() -> None:
+    rng = np.random.default_rng(1)
+    near = 0.1 * rng.random((40, 1))  # a steep and wide valley, of which only the bottom was seen
+    raw = 100.0 * (near[:, 0] - 0.05) ** 2
+    y = (raw - raw.mean()) / raw.std()
+    noise = np.full(40, 0.05)
+    usual, found = fit(near, y, noise), fit(near, y, noise, scaled=True)
+    assert usual.scale == 1.0
+    assert found.scale > 1.5
+    assert found.noise * found.scale**2 == pytest.approx(noise)
 
 
 @pytest.mark.parametrize("additive", [False, True])

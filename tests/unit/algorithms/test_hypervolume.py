@@ -157,6 +157,11 @@ def test_a_reference_that_nothing_reaches_moves_to_just_beyond_the_nearest_point
     assert (found > FRONT).all(1).any()
 
 
+def test_a_reference_in_reach_stays_where_it_is() -> None:
+    assert reference_point(FRONT, np.array([0.9, 3.0]), attainable=True) == pytest.approx([0.9, 3.0])
+    assert reference_point(FRONT, np.array([-1.0, NONE]), attainable=True) == pytest.approx([-1.0, 11.0])
+
+
 def test_one_point_or_equal_ones_have_a_reference_beyond_them() -> None:
     for values in (FRONT[:1], np.zeros((5, 2))):
         assert (reference_point(values, np.array([NONE, NONE])) > values.max(0)).all()
