@@ -1,4 +1,6 @@
-"""Servers for all tests."""
+"""Servers for all tests, and one thread for each process that calculates."""
+
+import os
 
 pytest_plugins = [
     "tests.servers.containers",
@@ -8,3 +10,7 @@ pytest_plugins = [
     "tests.servers.postgresql",
     "tests.servers.rabbitmq",
 ]
+
+# Threads of several processes wait for each other in turns on cores that they share; libraries look once, when loaded.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
