@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 
-from tests.acceptance.program import EVALUATE, wait_for
+from tests.acceptance.program import EVALUATE, wait_for, without_plots
 from tests.servers.node import start_node
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Stage:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "HPO_STEER_BROKER_PASSWORD": "guest"},
+                env={**os.environ, **without_plots(), "HPO_STEER_BROKER_PASSWORD": "guest"},
             )
         )
 

@@ -15,6 +15,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+_NO_PLOTS = Path(__file__).parents[1] / "payloads" / "no_plots"
 BIN = Path(sys.executable).parent
 STEER, EVALUATE = str(BIN / "hpo-steer"), str(BIN / "hpo-evaluate")
 
@@ -59,11 +60,15 @@ class Project:
         folder: made if need be.
         sleep: how long a training takes at least, seconds.
         gated: each training waits at its end for a ticket, so that a test knows what runs however slow the machine is.
+        plots: whether there is matplotlib: for the pictures of reports, which take longer than many a search, and for
+            libraries that load it.
         changes: of the config.
     """
 
-    def __init__(self, folder: Path, *, sleep: float = 0.0, gated: bool = False, **changes: Any) -> None:
-        self.folder, self._tickets = folder, 0
+    def __init__(
+        self, folder: Path, *, sleep: float = 0.0, gated: bool = False, plots: bool = False, **changes: Any
+    ) -> None:
+        self.folder, self._plots, self._tickets = folder, plots, 0
         (folder / "gate").mkdir(exist_ok=True, parents=True)
         (folder / "train.py").write_text(TRAIN.format(sleep=sleep, gated=gated))
         self.configure(**changes)
@@ -97,7 +102,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **({} if self._plots else without_plots()), **(env or {})},
         )
 
     def run(
@@ -132,6 +137,11 @@ class Project:
         return (
             sum(p["state"] in ("done", "failed") for p in json.loads(out)) if process.returncode == 0 else 0
         )
+
+
+def without_plots() -> dict[str, str]:
+    """What the environment of a program has where the extra `plot` is not to be found."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(_NO_PLOTS), os.environ.get("PYTHONPATH"))))}
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0, what: str = "it") -> None:

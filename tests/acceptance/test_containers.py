@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.program import EVALUATE, STEER, children, wait_for
+from tests.acceptance.program import EVALUATE, STEER, children, wait_for, without_plots
 from tests.servers.containers import containers_here
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Folder:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, **without_plots()},
         )
 
     def run(self, *arguments: str, code: int = 0) -> str:

@@ -29,6 +29,7 @@ def train(params):
 def project(folder: Path) -> Project:
     made = Project(
         folder,
+        plots=True,
         search_space={"x": {"type": "float", "low": 0.0, "high": 1.0}},
         steering={"max_points": 16, "points_per_iteration": 8, "trigger": {"fraction": 0.5}},
         evaluation={"workers": 1, "slots": 4},

@@ -89,7 +89,7 @@ def test_a_hostile_steering_gets_nothing_but_its_parameters_through(
 ) -> None:
     """Whatever a message holds, the worker runs its own command, and each value stays within its argument."""
     home = tmp_path / "home"
-    project = Project(home)
+    project = Project(home, plots=True)
     (home / "show.py").write_text(SHOW)
     settings = BrokerSettings(rabbitmq.url)
     run = "../../../pwned"  # it names files in the spool
@@ -146,7 +146,7 @@ def test_a_hostile_steering_gets_nothing_but_its_parameters_through(
 
 
 def test_what_a_training_says_reaches_no_terminal_and_no_page(tmp_path: Path) -> None:
-    project = Project(tmp_path, evaluation={"max_attempts": 1})
+    project = Project(tmp_path, plots=True, evaluation={"max_attempts": 1})
     (tmp_path / "train.py").write_text(FAILS)
     out, err = project.steer()
     printed = {"run": out + err}

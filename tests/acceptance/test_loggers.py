@@ -66,7 +66,7 @@ def mlflow_runs(uri: str) -> dict[str, dict[str, Any]]:
 
 
 def started(folder: Path, loggers: list[Any], **changes: Any) -> Project:
-    project = Project(folder, loggers=loggers, evaluation={"max_attempts": 1}, **changes)
+    project = Project(folder, plots=True, loggers=loggers, evaluation={"max_attempts": 1}, **changes)
     (folder / "train.py").write_text(TRAIN)
     return project
 

@@ -12,7 +12,7 @@ from tests.acceptance.program import Project, children, wait_for
 
 
 def test_runs_to_the_end_and_says_what_was_found(tmp_path: Path) -> None:
-    project = Project(tmp_path)
+    project = Project(tmp_path, plots=True)
     out, err = project.steer()
     lines = out.splitlines()
     assert lines[0].startswith("demo: 2 parameters, minimize loss · random · 1 worker here · runs/demo")
@@ -27,6 +27,17 @@ def test_runs_to_the_end_and_says_what_was_found(tmp_path: Path) -> None:
     answer = json.loads(project.run("best", "demo", "--json")[0])
     assert answer[0]["params"] == best["params"]
     assert oct((tmp_path / "runs/demo").stat().st_mode)[-3:] == "700"
+    report = (tmp_path / "runs/demo/report.html").read_text()
+    assert all(f"<h2>{title}</h2>\n<figure" in report for title in ("Progress", "Importance", "Parameters"))
+
+
+def test_without_what_draws_the_report_says_how_to_get_pictures(tmp_path: Path) -> None:
+    project = Project(tmp_path, steering={"max_points": 4, "points_per_iteration": 4})
+    _, err = project.steer()
+    assert not err
+    report = (tmp_path / "runs/demo/report.html").read_text()
+    assert "<figure" not in report
+    assert "pip install &quot;hpo-steer[plot]&quot;" in report
 
 
 def test_json_summary_and_a_run_that_is_done_stays_done(tmp_path: Path) -> None:
@@ -229,7 +240,7 @@ def test_a_generator_of_xopt_is_an_algorithm_that_goes_on_where_it_was(
     tmp_path: Path, target: str, options: dict[str, Any], steering: dict[str, Any]
 ) -> None:
     pytest.importorskip("xopt", reason='pip install -e ".[dev]"')
-    project = Project(tmp_path, algorithm={"generator": target, **options}, steering=steering)
+    project = Project(tmp_path, plots=True, algorithm={"generator": target, **options}, steering=steering)
     project.steer("--set", "steering.max_points=8")
     project.steer("--extend")
     assert [p["id"] for p in project.points()] == list(range(1, 13))

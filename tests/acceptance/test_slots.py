@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from evaluation.resources.seats import THREADS
 from hpo_steer.machine import look
+from hpo_steer.machine.gpus import VISIBLE
 from tests.acceptance.program import EVALUATE, Project, wait_for
 from tests.servers.rabbitmq import RabbitNode
 
@@ -42,7 +44,8 @@ def train(params):
 
 
 def env(gpus: list[dict[str, Any]] | None = None, **more: str) -> dict[str, str]:
-    given = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    own = {VISIBLE, *THREADS}
+    given = {name: value for name, value in os.environ.items() if name not in own}
     given["PYTHONPATH"] = str(NVML)
     if gpus is not None:
         given["FAKE_GPUS"] = json.dumps(gpus)

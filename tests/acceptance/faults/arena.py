@@ -39,7 +39,7 @@ from tests.acceptance.faults.processes import (
     send,
     wait_until_gone,
 )
-from tests.acceptance.program import EVALUATE, STEER
+from tests.acceptance.program import EVALUATE, STEER, without_plots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -131,6 +131,7 @@ class Arena:
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         # what is killed writes no coverage down, and measuring it makes hundreds of programs slower
         env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        env |= without_plots()
         env |= {MARK: str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
         if self.broker is not None:
             env["HPO_STEER_BROKER_PASSWORD"] = "guest"
