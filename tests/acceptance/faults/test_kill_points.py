@@ -153,7 +153,9 @@ def test_a_kill_at(name: str, killed: Lanes[Ended]) -> None:
     if name.startswith("steering."):
         assert ended.steering == [-signal.SIGKILL, 0]
     elif name.startswith("worker."):
-        assert sorted(ended.workers) == [[-signal.SIGKILL, 0], [0]]
+        (first, last), other = sorted(ended.workers)
+        assert (first, other) == (-signal.SIGKILL, [0])
+        assert last in (0, -signal.SIGTERM)  # the run may be over before its successor is up
     else:
         assert [ended.steering, *ended.workers] == [[0]] * 3
 
