@@ -7,11 +7,11 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from typer.core import TyperCommand
 
+from hpo_steer.bare_options import BareOptions
 from hpo_steer.machine.slots import RESOURCES
 
 if TYPE_CHECKING:
@@ -29,17 +29,10 @@ _SHOW = "show"
 """Stands for ``--slots`` without a number."""
 
 
-class Command(TyperCommand):
+class Command(BareOptions):
     """Takes ``--slots`` with a number or without one."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override] # typer has a click of its own
-        """Puts a mark where no number follows."""
-        spelt = []
-        for i, word in enumerate(args):
-            spelt.append(word)
-            if word == "--slots" and (i + 1 == len(args) or args[i + 1].startswith("-")):
-                spelt.append(_SHOW)
-        return super().parse_args(ctx, spelt)
+    bare: ClassVar[dict[str, str]] = {"--slots": _SHOW}
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")

@@ -1,11 +1,11 @@
 """``hpo-steer check``: is a config right, and does a user's program keep its contract, before anything is started?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
-from typer.core import TyperCommand
 
+from hpo_steer.bare_options import BareOptions
 from steering.commands.options import AsJson, say, say_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _OWN = "\0own"
 """Stands for ``--steering`` and ``--evaluation`` without a command: those of the config."""
-_WITH_OWN = ("--steering", "--evaluation")
 _CONFIGS = (".yaml", ".yml", ".toml", ".json")
 
 EPILOG = """Examples:
@@ -33,17 +32,10 @@ hpo-steer check --evaluation "python train.py" --space space.json --points 3
 """
 
 
-class Command(TyperCommand):
+class Command(BareOptions):
     """Takes ``--steering`` and ``--evaluation`` with a command or without one."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override] # typer has a click of its own
-        """Puts a mark where no command follows."""
-        spelt = []
-        for i, word in enumerate(args):
-            spelt.append(word)
-            if word in _WITH_OWN and (i + 1 == len(args) or args[i + 1].startswith("-")):
-                spelt.append(_OWN)
-        return super().parse_args(ctx, spelt)
+    bare: ClassVar[dict[str, str]] = {"--steering": _OWN, "--evaluation": _OWN}
 
 
 def check(
