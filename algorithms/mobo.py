@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from algorithms.gaussian_process import Posterior
     from algorithms.kernel import Array
     from hpo_steer.algorithm import Observation
     from hpo_steer.objectives import Objective
@@ -172,12 +173,14 @@ class Mobo(Modelled):
             outcome_limit(data.features, slacks, data.noise(each.metric))
             for each, slacks in zip(self._constraints, data.slacks.T, strict=True)
         ]
-        expected = np.column_stack([_expected(models[0], data.features) for models in goals])
+        noisy = any(data.noise(goal.name) is not None for goal in self.objectives)
+        count = min(max(len(models) for models in goals), 1 if noisy else _TEAMS)
+        posteriors = [[model.posterior() for model in models[:count]] for models in goals]
+        expected = np.column_stack([_expected(each[0], data.features) for each in posteriors])
         counted = keeping(data.slacks, limits, data.features)
         if not counted.any():
             counted = np.ones(len(expected), dtype=bool)
             self._say_infeasible(len(expected))
-        noisy = any(data.noise(goal.name) is not None for goal in self.objectives)
         incumbents = self._incumbents(expected, counted, noisy)
         pool = self._pool([data.params[i] for i in incumbents.tolist()], rng)
         if not pool:
@@ -187,15 +190,16 @@ class Mobo(Modelled):
         normals = self._normals(len(places) + n, len(goals) + len(limits), rng)
         features, validity = self._features.of(pool), self._validity(data.features)
         teams = []
-        for i in range(min(max(len(models) for models in goals), 1 if noisy else _TEAMS)):
+        for i in range(count):
             team = [models[i % len(models)] for models in goals]
+            given = [each[i % len(each)] for each in posteriors]
             teams.append(
                 Ensemble(
-                    [each.posterior() for each in team],
+                    [copy(each) for each in given],
                     [replace(each, posterior=copy(each.posterior)) for each in limits],
                     places,
                     [z[: len(places)] for z in normals],
-                    self._reference(team, data.features, counted, features),
+                    self._reference(team, given, data.features[counted], features),
                     features,
                     validity,
                     cautious=not noisy,
@@ -253,16 +257,25 @@ class Mobo(Modelled):
             chosen += rows[layer[spread_out(expected[rows[layer]], room)]].tolist()
         return np.array(chosen, dtype=np.intp)
 
-    def _reference(self, team: list[Surrogate], features: Array, counted: Booleans, pool: Array) -> Array:
-        """The reference point in units of a team's models; what is given stays if a candidate may be better."""
-        expected = np.column_stack([_expected(model, features[counted]) for model in team])
+    def _reference(
+        self, team: list[Surrogate], posteriors: list[Posterior], counted: Array, pool: Array
+    ) -> Array:
+        """The reference point in units of a team's models; what is given stays if a candidate may be better.
+
+        Args:
+            team: a model of each objective.
+            posteriors: theirs.
+            counted: features of the points that keep the bounds, ``n x f``.
+            pool: features of the candidates.
+        """
+        expected = np.column_stack([_expected(each, counted) for each in posteriors])
         given = np.array(
             [
                 math.nan if goal.reference is None else _level(model, goal.sign * goal.reference)
                 for goal, model in zip(self.objectives, team, strict=True)
             ]
         )
-        within = self._by_volume and float(_chances(team, pool, given).max()) > _ATTAINABLE
+        within = self._by_volume and float(_chances(posteriors, pool, given).max()) > _ATTAINABLE
         return reference_point(expected, given, attainable=within)
 
     def _choose(
@@ -344,18 +357,18 @@ def _level(model: Surrogate, raw: float) -> float:
     return float(model.warp(np.array([raw]))[0]) / model.fitted.scale
 
 
-def _expected(model: Surrogate, features: Array) -> Array:
+def _expected(posterior: Posterior, features: Array) -> Array:
     """What a model expects at ``n x f`` places, ``n`` numbers."""
-    mean: Array = model.posterior().moments(features)[0][:, 0]
+    mean: Array = posterior.moments(features)[0][:, 0]
     return mean
 
 
-def _chances(team: list[Surrogate], features: Array, levels: Array) -> Array:
+def _chances(posteriors: list[Posterior], features: Array, levels: Array) -> Array:
     """The chance of each of ``n x f`` places to be better than ``m`` levels, NaN for those that do not matter."""
     chances = np.ones(len(features))
-    for model, level in zip(team, levels.tolist(), strict=True):
+    for posterior, level in zip(posteriors, levels.tolist(), strict=True):
         if math.isfinite(level):
-            mean, variance = model.posterior().moments(features)
+            mean, variance = posterior.moments(features)
             chances *= ndtr((level - mean[:, 0]) / np.sqrt(variance))
     return chances
 

@@ -104,7 +104,7 @@ class Keeper:
         """Whether a training may begin only after `bring`."""
         if self._store is not None or work.parent is not None:
             return True
-        return os.path.exists(f"{self._points}/{work.point}/{CHECKPOINT}")  # noqa: PTH110 - on the fast way
+        return self._saved_here(work)
 
     def bring(self, work: Work, then: Callable[[], None]) -> None:
         """Has the newest checkpoint at hand, or says why not; `then` is called in any case, unless `drop` comes."""
@@ -114,7 +114,7 @@ class Keeper:
 
     def owes(self, work: Work, rest: Callable[[], None] | None) -> bool:
         """Whether there is anything to `keep` of a training that is over."""
-        return rest is not None or os.path.exists(f"{self._points}/{work.point}/{CHECKPOINT}")  # noqa: PTH110
+        return rest is not None or self._saved_here(work)
 
     def keep(self, work: Work, rest: Callable[[], None] | None, then: Callable[[], None]) -> None:
         """A training is over: its last state is saved, and `then` called.
@@ -198,6 +198,10 @@ class Keeper:
         self._wake_write = -1
 
     # ------------------------------------------------------------ steps
+
+    def _saved_here(self, work: Work) -> bool:
+        """Whether the point of an attempt has a checkpoint on this machine."""
+        return os.path.exists(f"{self._points}/{work.point}/{CHECKPOINT}")  # noqa: PTH110 - on the fast way
 
     def _keep(self, work: Work) -> _Kept:
         carrier = Carrier(work, self._points, self._store, self._rules.max_mib, self._say)

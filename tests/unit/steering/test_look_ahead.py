@@ -173,6 +173,18 @@ class Simulation:
     def busy(self) -> float:
         return 1.0 - self.idle_s / self.slot_s
 
+    def busy_for(self, seconds: float) -> float:
+        """How busy the slots are from now on."""
+        self.idle_s = self.slot_s = 0.0
+        self.run(seconds)
+        return self.busy
+
+    def close(self) -> None:
+        """Ends the loop, the transport and the store."""
+        self.loop.close()
+        self.bench.transport.close()
+        self.bench.store.close()
+
     def replayed(self) -> bool:
         """Whether the algorithm proposes the recorded points again when asked and told as it is recorded."""
         store, model = self.bench.store, self.bench.experiment.models[0]
@@ -208,9 +220,7 @@ def made() -> Iterator[list[Simulation]]:
     simulations: list[Simulation] = []
     yield simulations
     for each in simulations:
-        each.loop.close()
-        each.bench.transport.close()
-        each.bench.store.close()
+        each.close()
 
 
 def simulation(
@@ -273,9 +283,7 @@ def test_many_models_that_share_the_slots_share_the_queue(made: list[Simulation]
     assert sim.busy == 1.0
     sim.workers(8, 16)
     sim.run(200)
-    sim.idle_s = sim.slot_s = 0.0
-    sim.run(800)
-    assert sim.busy > 0.97
+    assert sim.busy_for(800) > 0.97
     assert 16 < sim.out < 16 + 8  # not one for each model
 
 
@@ -298,9 +306,7 @@ def test_workers_that_go_leave_no_growing_queue(made: list[Simulation]) -> None:
     assert sim.out == 12
     sim.workers(12, 20)
     sim.run(400)
-    sim.idle_s = sim.slot_s = 0.0
-    sim.run(600)
-    assert sim.busy > 0.97
+    assert sim.busy_for(600) > 0.97
     assert sim.out > 12
 
 
@@ -325,7 +331,4 @@ def test_a_run_with_early_points_is_replayed_however_often_steering_was_killed(l
         assert max(i.wanted for i in sim.bench.store.iterations()) > 1
         assert sim.replayed()
     finally:
-        for each in made:
-            each.loop.close()
-            each.bench.transport.close()
-            each.bench.store.close()
+        sim.close()
