@@ -324,7 +324,8 @@ def test_a_deleted_queue_is_made_anew(
     connection = admin(any_rabbitmq)
     connection.channel().queue_delete(f"hpo.{experiment}.{queue}")
     connection.close()
-    collect(worker if queue == "work" else steering, Disconnected, 1)
+    (disconnected,) = collect(worker if queue == "work" else steering, Disconnected, 1)
+    assert disconnected.reason == "the broker ended our consumer"
     steering.publish(work(experiment, 1))
     worker.settle(collect(worker, Delivery, 1))
     worker.publish(result(experiment, 1), token=1)

@@ -412,7 +412,13 @@ class Arena:
             raise Stuck(f"steering ended with {self.steering.exits[-1]}\n{self.story()}")
 
     def close_books(self, *, failures: bool = False) -> Audit:
-        """Ends the workers in order and checks everything; a sentence for each thing that is wrong."""
+        """Ends the workers in order and checks everything; a sentence for each thing that is wrong.
+
+        A run may be over before the successor of a killed worker is up, whose results in the spool it has to send.
+        """
+        deadline = time.monotonic() + 20.0
+        while self._in_spools() and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
         for worker in self.workers:
             worker.stop()
         for worker in self.workers:

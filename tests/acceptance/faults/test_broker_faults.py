@@ -110,6 +110,8 @@ def test_queues_that_are_purged_or_deleted(tmp_path: Path, rabbitmq: RabbitNode)
     """Points that were in no worker's hands go out again, and queues are made anew.
 
     A confirmed result is the broker's. Whoever empties its queue destroys it; then its point is trained again.
+    Steering may not notice that its events queue was deleted: if a worker makes it anew first, the broker lets
+    steering go on there.
     """
 
     def arena_of(name: str, points: int = 8) -> Arena:
@@ -150,7 +152,6 @@ def test_queues_that_are_purged_or_deleted(tmp_path: Path, rabbitmq: RabbitNode)
         assert not audit.wrong, audit.text()
         assert 1 <= audit.repeated <= 4
         assert "vanished from the work queue" in said(purged)
-        assert "the broker ended our consumer" in said(deaf)
         for arena in (robbed, purged, deleted, deaf):
             arena.remove_queues()
 
