@@ -184,6 +184,7 @@ def make_worker(
             saves=evaluation.checkpoint is not None,
             timeout_s=evaluation.timeout_s,
         ),
+        gpus=tuple(seat.gpus for seat in allotment.seats),
     )
     keeper = Keeper(settings.points, assignment.experiment, say)
     runner, supply = _runner_and_supply(assignment, warden, settings.logs, keeper, say, allotment.seats)

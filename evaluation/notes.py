@@ -33,6 +33,7 @@ class Note:
         started_at: seconds since the epoch.
         log: the file its output goes to.
         log_start: where in that its output begins, in bytes.
+        gpus: those of the slot.
     """
 
     experiment: str
@@ -44,6 +45,7 @@ class Note:
     started_at: float
     log: str
     log_start: int
+    gpus: list[str] | None = None
 
     def encoded(self) -> bytes:
         """As it lies on disk."""
@@ -63,6 +65,7 @@ class Note:
             started_at=self.started_at,
             duration_s=min(max(time.time() - self.started_at, 0.0), MAX_DURATION_S),
             log=log_tail(Path(self.log), self.log_start)[-MAX_LOG_CHARS:],
+            gpus=self.gpus,
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evaluation.life import Terms
+from hpo_steer.limits import MAX_GPUS_OF_A_SLOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ class WorkerSettings:
         machine: what its machine has; None: it does not say.
         parent: the process that has started it and without which it drains; None: it stands on its own.
         terms: when it ends by itself.
+        gpus: those of each slot, by their UUIDs; none: no slot has any of its own.
     """
 
     experiment: str
@@ -47,6 +49,11 @@ class WorkerSettings:
     machine: Machine | None = None
     parent: int | None = None
     terms: Terms = field(default_factory=Terms)
+    gpus: tuple[tuple[str, ...], ...] = ()
+
+    def gpus_of(self, slot: int) -> list[str] | None:
+        """The GPUs that a slot has, as many of them as a message may name; None: none of its own."""
+        return list(self.gpus[slot][:MAX_GPUS_OF_A_SLOT]) or None if self.gpus else None
 
 
 def worker_id() -> tuple[str, str]:

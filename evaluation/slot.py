@@ -22,6 +22,7 @@ class SlotAttempt:
     Attributes:
         work: the point.
         slot: where it runs.
+        gpus: those of the slot.
         folder: its folder.
         delivery: the work in hand, while it is unsettled.
         leased: `Started` was sent.
@@ -43,6 +44,7 @@ class SlotAttempt:
     slot: int
     folder: AttemptFolder
     delivery: Delivery[Work] | None
+    gpus: list[str] | None = None
     leased: bool = False
     confirmed: bool = False
     handle: Handle | None = None
@@ -83,4 +85,5 @@ class SlotAttempt:
             started_at=self.started_at,
             log=str(log),
             log_start=start,
+            gpus=self.gpus,
         )

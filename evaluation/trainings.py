@@ -121,6 +121,7 @@ class Trainings:
         attempt = self._prepared.pop(key_of(work), None) or self._prepare(delivery)
         attempt.delivery = delivery
         attempt.slot = self._usable[-1]
+        attempt.gpus = self._settings.gpus_of(attempt.slot)
         self._free.remove(attempt.slot)
         self._attempts[key_of(work)] = attempt
         faults.reached("worker.taken")
@@ -393,6 +394,7 @@ def _content(attempt: SlotAttempt, outcome: Outcome) -> dict[str, Any]:
     handle = attempt.handle
     return {
         "slot": attempt.slot,
+        "gpus": attempt.gpus,
         "metrics": outcome.metrics,
         "failure": outcome.failure,
         "started_at": attempt.started_at or time.time(),

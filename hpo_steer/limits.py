@@ -34,6 +34,7 @@ MAX_SLOTS = 10_000
 """Slots of one worker, and attempts that it may run at once."""
 MAX_GPUS = 1_024
 """GPUs of one worker, slices counted each."""
+MAX_GPUS_OF_A_SLOT = 64
 MAX_SPOOLED = 1_000_000_000
 MAX_METRICS = 10_000
 MAX_LEFT_OUT = 100

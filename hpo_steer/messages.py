@@ -37,6 +37,7 @@ from hpo_steer.limits import (
     MAX_DURATION_S,
     MAX_FAILURE,
     MAX_GPUS,
+    MAX_GPUS_OF_A_SLOT,
     MAX_ID,
     MAX_LEFT_OUT,
     MAX_LOG,
@@ -432,6 +433,7 @@ class Result(WorkerEvent):
         started_at: seconds since the epoch by the worker's clock.
         duration_s: how long it ran.
         log: the last lines of its log.
+        gpus: the GPUs, or slices, that its slot had; None: it had none of its own.
     """
 
     model_config = ConfigDict(
@@ -452,6 +454,7 @@ class Result(WorkerEvent):
     started_at: Time
     duration_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S)]
     log: Annotated[str, Field(max_length=MAX_LOG), AfterValidator(_without_nul)] = ""
+    gpus: Annotated[list[Name], Field(max_length=MAX_GPUS_OF_A_SLOT)] | None = None
 
     @model_validator(mode="after")
     def _one_outcome(self) -> Result:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from hpo_steer.algorithm import Failure, FailureKind
 from hpo_steer.limits import SEM
 from hpo_steer.messages import Cancel, Report, Result, Started, Stop
+from steering.failures import Ending
 from steering.reports import Reports
-from steering.searches import first_line
 from steering.store.base import AttemptRecord, Transaction
-from steering.words import duration
 
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment
@@ -197,11 +196,12 @@ class Attempts:
         if isinstance(outcome, Failure) and point.pruned is not None and outcome.kind in ("error", "timeout"):
             outcome = Failure("pruned", point.pruned)  # it broke off on the way out, and is not tried again
         failed = isinstance(outcome, Failure)
+        ending = Ending(event.worker, started_at, event.duration_s, tuple(event.gpus or ()), event.log)
         if current:
             point.attempts = event.attempt
         if isinstance(outcome, Failure) and outcome.kind != "pruned":
             self.streak = [*self.streak[1 - STREAK :], (event.point, event.worker, outcome)]
-            if self._again(point, outcome):
+            if self._again(point, outcome, ending):
                 return
         else:
             self.streak = []
@@ -209,9 +209,7 @@ class Attempts:
             point,
             outcome,
             metrics=None if failed else event.metrics,
-            worker=event.worker,
-            started_at=started_at,
-            duration_s=event.duration_s,
+            ending=ending,
         )
 
     def _release(self, event: Result, point: LivePoint, why: str) -> None:
@@ -230,7 +228,7 @@ class Attempts:
         point.attempts = event.attempt
         if point.pruned is not None:
             self._searches.end_point(
-                point, Failure("pruned", point.pruned), worker=event.worker, started_at=started_at
+                point, Failure("pruned", point.pruned), ending=Ending(event.worker, started_at)
             )
         elif self._searches.cut(point):
             self._searches.end_point(
@@ -277,6 +275,7 @@ class Attempts:
             kind or (outcome.kind if isinstance(outcome, Failure) else "done"),
             outcome.message if isinstance(outcome, Failure) else "",
             event.log,
+            tuple(event.gpus or ()),
         )
         self._ledger.add(lambda tx: tx.end_attempt(row))
         return started_at
@@ -360,7 +359,7 @@ class Attempts:
         self._ledger.add(lambda tx: tx.end_attempt(row))
         if point.pruned is not None:
             self._searches.end_point(
-                point, Failure("pruned", point.pruned), worker=point.worker, started_at=point.started_at
+                point, Failure("pruned", point.pruned), ending=Ending(point.worker, point.started_at)
             )
             return
         if not blame:
@@ -395,7 +394,7 @@ class Attempts:
         if log.strip():
             message += "\n" + "\n".join(log.strip().splitlines()[-_LOG_LINES:])
         self._searches.end_point(
-            point, Failure("lost", message), worker=point.worker, started_at=point.started_at
+            point, Failure("lost", message), ending=Ending(point.worker, point.started_at, log=log)
         )
 
     def vanished(self, points: list[LivePoint]) -> None:
@@ -410,7 +409,7 @@ class Attempts:
 
     # ------------------------------------------------------------ once more
 
-    def _again(self, point: LivePoint, failure: Failure) -> bool:
+    def _again(self, point: LivePoint, failure: Failure, ending: Ending) -> bool:
         """Sends a point out once more if its failure, its attempts and the experiment's budget allow it."""
         most = self._rules.max_attempts
         if failure.kind != "error" or point.tried >= most or self._searches.cut(point):
@@ -419,11 +418,7 @@ class Attempts:
             return False
         self.retries += 1
         delay_s = self._delay_s(point.tried)
-        self._notify(
-            "failed",
-            f"point {point.record.id} failed: error (attempt {point.tried} of {most}), it goes out again"
-            f"{f' in {duration(delay_s)}' if delay_s else ''}: {first_line(failure.message)}",
-        )
+        self._searches.failures.again(point, failure, ending, delay_s)
         self._requeue(point, delay_s)
         return True
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.machine import Gpu, Machine, Unfit, Wants, capacity
+from steering.words import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,7 @@ class Fleet:
         """
         known = self._workers.get(name)
         if known is None:
-            self._workers[name] = WorkerView(name, host or name.rsplit("-", 2)[0], slots or 1, now)
+            self._workers[name] = WorkerView(name, host or host_of(name), slots or 1, now)
             return True
         known.heard = now
         known.slots = slots or known.slots

@@ -18,6 +18,7 @@ from steering.asks import Asks
 from steering.book import Book, Ended, LivePoint, observation, steps
 from steering.budget import budget_of
 from steering.curves import pruned_curves
+from steering.failures import Ending, FailureNotices
 from steering.hosts import AlgorithmHost, Opening, Proposal
 from steering.look_ahead import LookAhead
 from steering.search import ModelSearch
@@ -36,6 +37,7 @@ _MODELS_NAMED = 10
 """With more models than this, each one's iterations are no news."""
 _SAID_OF_THE_POINT = ("invalid", "error", "timeout", "pruned")
 """Failures that say something about the parameters; a point lost or cancelled was merely unlucky."""
+_NO_ENDING = Ending()
 
 
 class Searches:
@@ -57,6 +59,7 @@ class Searches:
         asks: of their algorithms.
         holding: nothing is asked for any more.
         ahead: how many points are chosen ahead of need.
+        failures: says which points fail.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Searches:
             proposed=self._proposed,
         )
         self.holding = False
+        self.failures = FailureNotices(experiment, notify)
         self.ahead = LookAhead(experiment.steering.trigger, self.models.values(), fleet, clock)
         self._due: deque[str] = deque()
 
@@ -326,9 +330,7 @@ class Searches:
         outcome: dict[str, float] | Failure,
         *,
         metrics: Mapping[str, float] | None = None,
-        worker: str | None = None,
-        started_at: float | None = None,
-        duration_s: float | None = None,
+        ending: Ending = _NO_ENDING,
         duplicate_of: int | None = None,
     ) -> None:
         """A point has ended for good: write it down, tell its algorithm, see what is due."""
@@ -343,10 +345,10 @@ class Searches:
             attempts=point.attempts,
             lost=point.lost,
             forgiven=point.forgiven,
-            worker=worker,
-            started_at=started_at,
-            ended_at=max(self._clock.time(), started_at or 0.0),
-            duration_s=duration_s,
+            worker=ending.worker,
+            started_at=ending.started_at,
+            ended_at=max(self._clock.time(), ending.started_at or 0.0),
+            duration_s=ending.duration_s,
             told=tuned.search.told + 1,
             duplicate_of=duplicate_of,
         )
@@ -361,7 +363,7 @@ class Searches:
             duplicates=int(failure is None and duplicate_of is not None),
         )
         if failure is not None and failure.kind != "cancelled" and duplicate_of is None:
-            self._notify(*_fate(record.id, failure))
+            self.failures.final(point, failure, ending)
         self._tell(tuned, record)
         self._due.append(record.model)
         if _unlucky(failure):
@@ -486,17 +488,5 @@ def _unlucky(failure: Failure | None) -> bool:
     return failure is not None and failure.kind not in _SAID_OF_THE_POINT
 
 
-def _fate(point: int, failure: Failure) -> tuple[str, str]:
-    """The notice that a point has no values."""
-    if failure.kind == "pruned":
-        return "pruned", f"point {point} pruned: {first_line(failure.message)}"
-    return "failed", f"point {point} failed: {failure.kind}: {first_line(failure.message)}"
-
-
 def _of(tuned: Tuned, models: Mapping[str, Tuned]) -> str:
     return f"{tuned.model.name}: " if len(models) > 1 else ""
-
-
-def first_line(text: str) -> str:
-    """The first line of a message, for one-line notices."""
-    return text.strip().partition("\n")[0]

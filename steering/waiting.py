@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hpo_steer.registry import algorithm_name
 from steering.attempts import STREAK
-from steering.words import duration, plural
+from steering.words import duration, host_of, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -185,7 +185,7 @@ class Watchdog:
     def _where(self) -> str:
         """On which machine the last attempts failed, or on how many."""
         workers = {worker for _, worker, _ in self._loop.attempts.streak}
-        hosts = sorted({worker.rsplit("-", 2)[0] for worker in workers})
+        hosts = sorted({host_of(worker) for worker in workers})
         where = f"on {hosts[0]}" if len(hosts) == 1 else f"on {len(hosts)} machines"
         shut = {worker.name for worker in self._loop.fleet.present() if worker.state == "quarantined"}
         return f"{where}, now quarantined" if workers and workers <= shut else where

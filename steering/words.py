@@ -64,6 +64,15 @@ def params(values: Mapping[str, Any], most: int | None = None) -> str:
     return " ".join(shown)
 
 
+def host_of(worker: str) -> str:
+    """The machine in a worker's id ``host-pid-random``; an id of another form as it is.
+
+    >>> host_of("gpu-node7-411-a0b1c2"), host_of("mine")
+    ('gpu-node7', 'mine')
+    """
+    return worker.rsplit("-", 2)[0] if worker.count("-") > 1 else worker
+
+
 def plural(count: int, noun: str) -> str:
     """A count with its noun.
 

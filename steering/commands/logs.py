@@ -84,6 +84,7 @@ def _as_data(view: "RunView", tried: "AttemptRecord") -> dict[str, Any]:
         "attempt": tried.attempt,
         "worker": tried.worker,
         "slot": tried.slot,
+        "gpus": list(tried.gpus),
         "started_at": timestamp(tried.started_at),
         "ended_at": timestamp(tried.ended_at),
         "duration_s": tried.duration_s,
@@ -99,7 +100,8 @@ def _show(one: dict[str, Any]) -> None:
 
     ended = one["outcome"] or "is running"
     took = "" if one["duration_s"] is None else f" after {duration(one['duration_s'])}"
-    say(f"attempt {one['attempt']}: {ended}{took} · {printable(one['worker'] or 'no worker')}")
+    where = [printable(one["worker"] or "no worker"), *(printable(gpu) for gpu in one["gpus"])]
+    say(f"attempt {one['attempt']}: {ended}{took} · {' · '.join(where)}")
     message = (one["message"] or "").strip()
     if message:
         say(f"  {printable(message.splitlines()[0], _WIDEST)}")

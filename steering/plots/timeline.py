@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from steering.plots.style import MUTED, OUTCOMES, head, legend_below, new_figure, shortened
-from steering.words import plural
+from steering.words import host_of, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ def make_lanes(tried: Sequence[AttemptRecord], now: float) -> list[Lane]:
         by_slot.setdefault((a.worker or "?", a.slot), []).append((start, end, a.outcome or "running"))
     lanes: list[Lane] = []
     for (worker, slot), bars in by_slot.items():
-        host = worker.rsplit("-", 2)[0] if worker.count("-") >= 2 else worker
+        host = host_of(worker)
         bars.sort()
         free = next((lane for lane in lanes if lane.host == host and lane.bars[-1][1] <= bars[0][0]), None)
         if free is None:

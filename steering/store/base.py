@@ -188,6 +188,7 @@ class AttemptRecord:
         outcome: ``done``, or the kind of its failure; None while it runs.
         message: of the failure.
         log: the last lines of its log.
+        gpus: those that its slot had, by their UUIDs; known once it has ended.
     """
 
     point: int
@@ -200,6 +201,7 @@ class AttemptRecord:
     outcome: str | None = None
     message: str = ""
     log: str = ""
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

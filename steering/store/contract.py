@@ -338,6 +338,7 @@ class StoreContract:
         assert reader.points(ids=[1]) == [point(1, state="running", attempts=1, worker="w1", started_at=10.5)]
         assert reader.attempts(1) == [begun]
         ended = replace(begun, ended_at=12.0, duration_s=1.5, outcome="lost", message="gone", log="…\nlast")
+        ended = replace(ended, gpus=("GPU-5f3c", "MIG-01"))
         with store.transaction() as transaction:
             transaction.end_attempt(ended)
         assert reader.attempts() == [ended]

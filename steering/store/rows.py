@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hpo_steer.algorithm import Failure
@@ -131,12 +132,14 @@ def attempt_row(experiment: int, attempt: AttemptRecord) -> Row:
         "outcome": attempt.outcome,
         "message": clean(attempt.message),
         "log": clean(attempt.log),
+        "gpus": _encode(attempt.gpus) if attempt.gpus else None,
     }
 
 
 def to_attempt(row: Any) -> AttemptRecord:
     """An attempt from a whole row."""
-    return AttemptRecord(*row[1:])
+    attempt = AttemptRecord(*row[1:-1])
+    return replace(attempt, gpus=tuple(_decode(row[-1]))) if row[-1] is not None else attempt
 
 
 def report_row(experiment: int, report: ReportRecord) -> Row:

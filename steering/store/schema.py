@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from steering.store.database import Database
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The newest revision in ``migrations/versions``."""
 
 

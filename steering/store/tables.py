@@ -130,6 +130,7 @@ attempts = Table(
     Column("outcome", Text),
     Column("message", Text, nullable=False),
     Column("log", Text, nullable=False),
+    Column("gpus", Text),
     ForeignKeyConstraint(["experiment", "point"], [points.c.experiment, points.c.id]),
 )
 

@@ -13,6 +13,7 @@ import pytest
 from evaluation.resources.seats import THREADS
 from hpo_steer.machine import look
 from hpo_steer.machine.gpus import VISIBLE
+from steering.words import host_of
 from tests.acceptance.program import EVALUATE, Project, wait_for
 from tests.servers.rabbitmq import RabbitNode
 
@@ -139,8 +140,11 @@ def test_a_training_beyond_its_memory_is_ended(tmp_path: Path) -> None:
 def test_a_training_beyond_its_share_of_a_gpu_is_ended(tmp_path: Path) -> None:
     (tmp_path / "held").mkdir()
     made = project(tmp_path, points=1, gpus=0.5)
-    made.run("--config", "config.yaml", env=env(GPUS[:1], FAKE_GPU_PROCESSES=str(tmp_path / "held")), code=1)
+    out, _ = made.run(
+        "--config", "config.yaml", env=env(GPUS[:1], FAKE_GPU_PROCESSES=str(tmp_path / "held")), code=1
+    )
     (point,) = made.points()
+    assert f"point 1 failed: error, {host_of(point['worker'])}, GPU-a, after " in out
     assert point["failure"]["message"] == "it uses 99,000 MiB of its GPU's memory; its share is 70,000"
 
 

@@ -195,16 +195,19 @@ class Bench:
         kind: FailureKind | Literal["released"] | None = None,
         worker: str = "host-1-a",
         log: str = "",
+        message: str = "x",
+        gpus: list[str] | None = None,
         **others: float,
     ) -> None:
         """It reports a loss (and other metrics), or a failure of a kind."""
         outcome: dict[str, Any] = (
             {"metrics": {"loss": loss, **others}}
             if kind is None
-            else {"failure": FailureInfo(kind=kind, message="x")}
+            else {"failure": FailureInfo(kind=kind, message=message)}
         )
+        about = self._stamp(work, worker)
         self.transport.events.append(
-            Result(**self._stamp(work, worker), started_at=0.0, duration_s=1.0, log=log, **outcome)
+            Result(**about, started_at=0.0, duration_s=1.0, log=log, gpus=gpus, **outcome)
         )
 
     def report(self, work: Work, step: int, worker: str = "host-1-a", **metrics: float) -> None:

@@ -122,6 +122,9 @@ def test_a_store_of_the_first_revision_is_brought_up_to_date(tmp_path: Path) -> 
     _execute(file, "INSERT INTO hpo_models (experiment, number, name) VALUES (1, 0, 'm0')")
     _execute(file, "INSERT INTO hpo_iterations VALUES (1, 0, 1, 1, 1, 0, 5.5, 0.25)")
     _execute(
+        file, "INSERT INTO hpo_attempts VALUES (1, 1, 1, 'w', 2, 5.5, 6.5, 1.0, 'error', 'boom', 'the log')"
+    )
+    _execute(
         file,
         "INSERT INTO hpo_points (experiment, id, model, number, iteration, params, hash, state, failure_kind, "
         "failure_message, attempts, lost, created_at, told) "
@@ -133,6 +136,8 @@ def test_a_store_of_the_first_revision_is_brought_up_to_date(tmp_path: Path) -> 
         assert (run.run, run.elapsed_s, run.condition) == ("r1", 7.5, None)
         (asked,) = store.iterations()
         assert (asked.ask_s, asked.origin, asked.note) == (0.25, "algorithm", None)
+        (tried,) = store.attempts()
+        assert (tried.slot, tried.log, tried.gpus) == (2, "the log", ())
         (before,) = store.points()
         assert (before.params, before.attempts, before.lost, before.forgiven) == ({"eta": 0.5}, 3, 1, 0)
         store.lock("here")
