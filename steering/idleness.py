@@ -1,0 +1,122 @@
+"""What a trigger costs: how busy it keeps the slots where trainings take as different times as they do here."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpo_steer.config import Experiment
+    from steering.fleet import Fleet
+    from steering.ledger import Notify
+
+_FEWEST = 8
+"""Trainings that must have ended; and a whole iteration."""
+_MOST = 256
+"""Of so many of the last trainings the spread is taken."""
+_SHORTEST_S = 2.0
+"""Of shorter trainings little is lost."""
+_BUSY, _WORTH = 0.7, 0.08
+"""Nothing is said of a trigger that keeps this share busy, as the default does, nor of one that gains less."""
+_FRACTIONS = (0.75, 0.5)
+_POINTS = 4000
+
+
+class IdleAdvice:
+    """Says once in a session how much a fraction trigger leaves idle, and which one would leave less.
+
+    Args:
+        experiment: its config.
+        fleet: whose slots are to be kept busy.
+        notify: hears it.
+    """
+
+    def __init__(self, experiment: Experiment, fleet: Fleet, notify: Notify) -> None:
+        rules = experiment.steering
+        self._fraction, self._size = rules.trigger.fraction, rules.points_per_iteration
+        self._open = self._fraction is not None and len(experiment.models) == 1
+        self._fleet, self._notify = fleet, notify
+        self._durations: list[float] = []
+        self._ended = 0
+
+    def ended(self, duration_s: float) -> None:
+        """A training has ended with values."""
+        if not self._open or self._fraction is None:
+            return
+        self._durations = [*self._durations[1 - _MOST :], duration_s]
+        self._ended += 1
+        if self._ended < max(_FEWEST, self._size):
+            return
+        self._open = False
+        if sum(self._durations) >= _SHORTEST_S * len(self._durations):
+            self._advise(self._fraction)
+
+    def _advise(self, fraction: float) -> None:
+        slots = self._fleet.slots
+        busy = busy_share(self._durations, slots, self._size, fraction)
+        if busy >= _BUSY or slots > self._size:  # more slots than points: the remedy is another
+            return
+        better = [
+            (smaller, share)
+            for smaller in _FRACTIONS
+            if smaller < fraction
+            and (share := busy_share(self._durations, slots, self._size, smaller)) > busy + _WORTH
+        ]
+        others = [f"{smaller:g} about {100 * share:.0f} %" for smaller, share in better]
+        self._notify(
+            "warning",
+            f"trigger fraction {fraction:g} keeps about {100 * busy:.0f} % of the slots busy at this spread of "
+            f"training times; {', '.join([*others, 'top_up nearly all'])} (steering.trigger)",
+        )
+
+
+def busy_share(
+    durations: Sequence[float],
+    slots: int,
+    size: int,
+    fraction: float,
+    *,
+    points: int = _POINTS,
+    seed: int = 0,
+) -> float:
+    """The share of its slots that a search keeps busy, by trying it out on a clock of its own.
+
+    The next iteration starts when the share `fraction` of the current one has ended; asks take no time.
+
+    Args:
+        durations: of trainings, s; each one is drawn from these.
+        slots: how many train at once.
+        size: points of an iteration.
+        fraction: of an iteration that must have ended.
+        points: how many to try it with.
+        seed: of the draws.
+
+    Returns:
+        From 0 to 1.
+    """
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    needed = max(1, -int(-fraction * size // 1))
+    running: list[tuple[float, int]] = []  # when each ends, and of which iteration
+    queued, now, spent = 0, 0.0, 0.0
+    current, ended, made, begun = 0, needed, 0, 0
+    first_of: list[int] = []
+    while True:
+        if ended >= needed and made < points:
+            current, ended = current + 1, 0
+            first_of.append(made)
+            made, queued = made + size, queued + size
+        while queued and len(running) < slots:
+            iteration = current
+            while begun < first_of[iteration - 1]:
+                iteration -= 1
+            duration = draw.choice(durations)
+            heapq.heappush(running, (now + duration, iteration))
+            spent, queued, begun = spent + duration, queued - 1, begun + 1
+        if made >= points and not queued:  # what is left runs out, which says nothing of the trigger
+            left = sum(end - now for end, _ in running)
+            return (spent - left) / (now * slots) if now else 1.0
+        now, iteration = heapq.heappop(running)
+        ended += iteration == current
