@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from hpo_steer.errors import ConfigError, nearest
+
+SYNONYMS = {
+    "budget": "steering.max_points",
+    "max_trials": "steering.max_points",
+    "maxTrialCount": "steering.max_points",
+    "n_trials": "steering.max_points",
+    "num_samples": "steering.max_points",
+    "total_trials": "steering.max_points",
+    "batch_size": "steering.points_per_iteration",
+    "parallelTrialCount": "steering.points_per_iteration",
+    "n_jobs": "evaluation.slots",
+    "max_concurrent": "evaluation.slots",
+    "max_concurrent_trials": "evaluation.slots",
+    "timeout": "steering.max_time_s",
+    "time_budget_s": "steering.max_time_s",
+    "parameters": "search_space",
+    "param_space": "search_space",
+    "params": "search_space",
+    "space": "search_space",
+    "direction": "objectives",
+    "directions": "objectives",
+    "goal": "objectives",
+    "metric": "objectives",
+    "mode": "objectives",
+    "objective": "objectives",
+    "sampler": "algorithm",
+    "search_alg": "algorithm",
+    "pruner": "pruning",
+    "scheduler": "pruning",
+    "database": "store",
+    "storage": "store",
+}
+"""What other tools, and people, call our keys."""
+_MOST_MEANT = 2
 
 
 def translated(exc: ValidationError, section: type[BaseModel], key: str = "") -> ConfigError:
@@ -27,7 +61,7 @@ def translated(exc: ValidationError, section: type[BaseModel], key: str = "") ->
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
     kind = first["type"]
     if kind == "extra_forbidden":
-        return ConfigError(key, f"unknown key; {nearest(str(parts[-1]), _keys(section, parts[:-1]))}")
+        return ConfigError(key, f"unknown key; {_hint(str(parts[-1]), section, parts[:-1])}")
     if kind == "missing":
         return ConfigError(key, "is missing")
     if kind == "value_error":
@@ -40,6 +74,34 @@ def translated(exc: ValidationError, section: type[BaseModel], key: str = "") ->
     given = first["input"]
     shown = f", got {given!r}" if not isinstance(given, (dict, list)) else ""
     return ConfigError(key, re.sub(r"^Input should be ", "should be ", first["msg"]) + shown)
+
+
+def _hint(name: str, section: type[BaseModel], parts: list[Any]) -> str:
+    """What may be meant by an unknown key.
+
+    Args:
+        name: the key.
+        section: the whole that it was found in.
+        parts: the path in that to where it was found.
+    """
+    paths = _paths(section)
+    meant = [path for path in paths if path.split(".")[-1] == name]
+    if SYNONYMS.get(name) in paths and not (meant and parts):
+        meant = [SYNONYMS[name]]
+    if meant and len(meant) <= _MOST_MEANT:
+        return "did you mean " + " or ".join(f'"{path}"' for path in meant) + "?"
+    return nearest(name, _keys(section, parts))
+
+
+def _paths(section: type[BaseModel], before: str = "") -> list[str]:
+    """All keys of a section and of those in it, with dots between."""
+    found = []
+    for name, field in section.model_fields.items():
+        found.append(before + name)
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if _is_section(inner) and get_origin(field.annotation) not in (list, dict, tuple):
+                found += _paths(inner, f"{before}{name}.")
+    return found
 
 
 def _keys(section: Any, parts: list[Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hpo_steer.config import load_config, validate
+from hpo_steer.config.complaints import SYNONYMS
 from hpo_steer.config.secrets import broker_settings
 from hpo_steer.errors import ConfigError
 from steering.changes import changes, check_resumable, recorded
@@ -221,3 +222,34 @@ def test_checkpoints_that_an_algorithm_needs_are_not_deleted(algorithm: Any, tmp
     file.write_text(json.dumps(text))
     with pytest.raises(ConfigError, match=r"evaluation\.checkpoint\.keep: is unfinished, and (pbt|success)"):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"max_time_s": 5},
+            'max_time_s: unknown key; did you mean "steering.max_time_s" or "evaluation.worker',
+        ),
+        ({"lease_s": 5}, 'lease_s: unknown key; did you mean "evaluation.lease_s"?'),
+        ({"n_trials": 5}, 'n_trials: unknown key; did you mean "steering.max_points"?'),
+        ({"space": {}}, 'space: unknown key; did you mean "search_space"?'),
+        ({"steering": {"lease_s": 5}}, 'steering.lease_s: unknown key; did you mean "evaluation.lease_s"?'),
+        ({"steering": {"max_pionts": 5}}, 'steering.max_pionts: unknown key; did you mean "max_points"?'),
+        (
+            {"models": [{"name": "a", "wrkers": 1}]},
+            "models[0].wrkers: unknown key; it can be: algorithm, constants",
+        ),
+        ({"url": "x"}, "url: unknown key; it can be: algorithm, broker"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_where_it_belongs(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(BASE | change)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SYNONYMS)
+def test_what_other_tools_call_a_key_leads_to_it(name: str) -> None:
+    with pytest.raises(ConfigError, match=f'{name}: unknown key; did you mean "{SYNONYMS[name]}'):
+        validate(BASE | {name: 1})
