@@ -70,7 +70,7 @@ class Known:
 class Bayesian(Modelled):
     """Noisy expected improvement on Gaussian processes; a batch is chosen point by point.
 
-    1. The first `initial_points` come from a scrambled Sobol sequence.
+    1. The first `initial_points` are the middle of the space and then a scrambled Sobol sequence.
     2. Up to three Gaussian processes model the outcomes over the unit cube: those that explain them best among several
        kernels and scales (`algorithms.surrogate.surrogates`). They choose the points of a batch in turn.
     3. The first points of a batch are where each model expects the lowest value (one in four points at most): what

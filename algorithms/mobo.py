@@ -78,7 +78,7 @@ class _Data:
 class Mobo(Modelled):
     """Noisy expected hypervolume improvement on Gaussian processes; a batch is chosen point by point.
 
-    1. The first `initial_points` come from a scrambled Sobol sequence.
+    1. The first `initial_points` are the middle of the space and then a scrambled Sobol sequence.
     2. Every objective has Gaussian processes of its own, those that explain it best, and so has every metric
        with an outcome constraint.
     3. Values at the points of the front and at pending points are imagined jointly in some scenarios. In each, what

@@ -25,6 +25,8 @@ _FEWEST = 3  # points with values, before there is anything to model
 class Modelled(HistoryAlgorithm):
     """Asks a model for the points after the first ones; subclasses write `batch`.
 
+    The very first is the middle of the space, unless there are points of another origin.
+
     Args:
         space: where points come from.
         objectives: one or several.
@@ -71,14 +73,27 @@ class Modelled(HistoryAlgorithm):
         self._place, self.note = 0, None
 
     def propose(self, n: int) -> list[Params]:
-        """Initial points while there are too few, then the models'."""
+        """The middle of the space, initial points while there are too few, then the models'."""
         self.note = None
         known = len(self.completed())
+        found = [] if self.points else self._middle()
         initial = max(self._initial - len(self.points), 0)
         if known < min(_FEWEST, self._initial) or not self.points:
             initial = n
-        found, self._place = sobol_points(self, self._sequence, self._place, min(initial, n))
+        spread, self._place = sobol_points(self, self._sequence, self._place, min(initial, n) - len(found))
+        found += spread
         if len(found) < n and known >= 1:
             with one_thread():
                 found += self.batch(n - len(found), found)
         return found
+
+    def _middle(self) -> list[Params]:
+        """The point in the middle of all ranges, which people choose around what they expect to be good.
+
+        It takes the first place of the Sobol sequence.
+        """
+        middle = self.space.decode([0.5] * len(self.space))
+        if not self.claim(middle):
+            return []
+        self._place = 1
+        return [middle]

@@ -25,9 +25,16 @@ _NOISE_OF_THE_TUTORIAL = (15.19, 0.63)
 """Of Branin and Currin, one percent of their ranges, as in BoTorch's tutorial of multi-objective optimisation."""
 
 
-def _problem(
-    name: str, summary: str, function: Any, *, proven: bool = False, noise: tuple[float, ...] = ()
+def front_of(
+    name: str,
+    summary: str,
+    function: Any,
+    *,
+    proven: bool = False,
+    noise: tuple[float, ...] = (),
+    held_out: bool = False,
 ) -> Problem:
+    """The problem of one of BoTorch's functions of several objectives; the rest as for `Problem`."""
     constrained = hasattr(function, "evaluate_slack_true")
     values = on_box(function)
 
@@ -53,6 +60,7 @@ def _problem(
         noise=noise,
         noise_known=bool(noise),
         proven=proven,
+        held_out=held_out,
     )
 
 
@@ -71,12 +79,12 @@ def hypervolume(values: Sequence[Sequence[float]], references: Sequence[float]) 
 
 def branin_currin(name: str) -> Problem:
     """Branin and Currin: 2 floats, 2 objectives."""
-    return _problem(name, "Branin and Currin: 2 floats, 2 objectives", multi_objective.BraninCurrin())
+    return front_of(name, "Branin and Currin: 2 floats, 2 objectives", multi_objective.BraninCurrin())
 
 
 def branin_currin_noisy(name: str) -> Problem:
     """Branin and Currin with noise that contenders are told of, as the model of the tutorial is."""
-    return _problem(
+    return front_of(
         name,
         "the same with noise: with batches of 4 and 86 evaluations as in BoTorch's tutorial",
         multi_objective.BraninCurrin(),
@@ -86,7 +94,7 @@ def branin_currin_noisy(name: str) -> Problem:
 
 def _dtlz2(name: str, objectives: int) -> Problem:
     function = multi_objective.DTLZ2(dim=6, num_objectives=objectives)
-    return _problem(name, f"DTLZ2: 6 floats, {objectives} objectives", function, proven=True)
+    return front_of(name, f"DTLZ2: 6 floats, {objectives} objectives", function, proven=True)
 
 
 def dtlz2_2(name: str) -> Problem:
@@ -106,15 +114,15 @@ def dtlz2_4(name: str) -> Problem:
 
 def vehicle_safety(name: str) -> Problem:
     """Vehicle safety: 5 floats, 3 objectives (mass, acceleration, intrusion)."""
-    return _problem(name, "vehicle safety: 5 floats, 3 objectives", multi_objective.VehicleSafety())
+    return front_of(name, "vehicle safety: 5 floats, 3 objectives", multi_objective.VehicleSafety())
 
 
 def c2_dtlz2(name: str) -> Problem:
     """C2-DTLZ2 with 12 floats, 2 objectives and an outcome constraint."""
     function = multi_objective.C2DTLZ2(dim=12, num_objectives=2)
-    return _problem(name, "C2-DTLZ2: 12 floats, 2 objectives, an outcome constraint", function)
+    return front_of(name, "C2-DTLZ2: 12 floats, 2 objectives, an outcome constraint", function)
 
 
 def penicillin(name: str) -> Problem:
     """Penicillin production: 7 floats, 3 objectives."""
-    return _problem(name, "penicillin production: 7 floats, 3 objectives", multi_objective.Penicillin())
+    return front_of(name, "penicillin production: 7 floats, 3 objectives", multi_objective.Penicillin())

@@ -44,9 +44,10 @@ def on_box(function: Any) -> Callable[[Params], torch.Tensor]:
     return values
 
 
-def _problem(
+def on_floats(
     name: str, summary: str, function: Any, solution: Sequence[float], *, noise: float = 0.0, **more: Any
 ) -> Problem:
+    """The problem of one of BoTorch's functions, whose optimum is known; `more` as for `Problem`."""
     at = on_box(function)
 
     def evaluate(params: Params) -> Outcome:
@@ -74,7 +75,7 @@ def branin(name: str, noise: float = 0.0) -> Problem:
     """Branin: 2 floats, three optima."""
     function = test_functions.Branin()
     summary = f"Branin, noise of standard deviation {noise:g}" if noise else "Branin: 2 floats, three optima"
-    return _problem(name, summary, function, function.optimizers[0].tolist(), noise=noise)
+    return on_floats(name, summary, function, function.optimizers[0].tolist(), noise=noise)
 
 
 def branin_noisy(name: str) -> Problem:
@@ -86,7 +87,7 @@ def hartmann(name: str, noise: float = 0.0) -> Problem:
     """Hartmann with 6 floats."""
     function = test_functions.Hartmann(dim=6)
     summary = f"Hartmann, noise of standard deviation {noise:g}" if noise else "Hartmann: 6 floats"
-    return _problem(name, summary, function, function.optimizers[0].tolist(), noise=noise)
+    return on_floats(name, summary, function, function.optimizers[0].tolist(), noise=noise)
 
 
 def hartmann_noisy(name: str) -> Problem:
@@ -100,14 +101,14 @@ def ackley(name: str) -> Problem:
     On its usual bounds the optimum lies in the middle, where several methods begin, and most of the box is flat.
     """
     function = test_functions.Ackley(dim=10, bounds=[(-5.0, 10.0)] * 10)
-    return _problem(
+    return on_floats(
         name, "Ackley: 10 floats, many local optima, the best one off the middle", function, [0.0] * 10
     )
 
 
 def rosenbrock(name: str) -> Problem:
     """Rosenbrock with 8 floats: values over many decades, to be read on a logarithmic scale."""
-    return _problem(
+    return on_floats(
         name,
         "Rosenbrock: 8 floats, a bent valley, values over many decades",
         test_functions.Rosenbrock(dim=8),
@@ -117,19 +118,19 @@ def rosenbrock(name: str) -> Problem:
 
 def levy(name: str) -> Problem:
     """Levy with 4 floats."""
-    return _problem(name, "Levy: 4 floats", test_functions.Levy(dim=4), [1.0] * 4, held_out=True)
+    return on_floats(name, "Levy: 4 floats", test_functions.Levy(dim=4), [1.0] * 4, held_out=True)
 
 
 def griewank(name: str) -> Problem:
     """Griewank with 5 floats, its optimum off the middle."""
     function = test_functions.Griewank(dim=5, bounds=[(-400.0, 700.0)] * 5)
-    return _problem(name, "Griewank: 5 floats, a wide bowl with ripples", function, [0.0] * 5, held_out=True)
+    return on_floats(name, "Griewank: 5 floats, a wide bowl with ripples", function, [0.0] * 5, held_out=True)
 
 
 def styblinski_tang(name: str) -> Problem:
     """Styblinski-Tang with 6 floats."""
     function = test_functions.StyblinskiTang(dim=6)
-    return _problem(
+    return on_floats(
         name, "Styblinski-Tang: 6 floats, 64 local optima", function, [-2.903534] * 6, held_out=True
     )
 
@@ -137,6 +138,6 @@ def styblinski_tang(name: str) -> Problem:
 def michalewicz(name: str) -> Problem:
     """Michalewicz with 5 floats."""
     function = test_functions.Michalewicz(dim=5)
-    return _problem(
+    return on_floats(
         name, "Michalewicz: 5 floats, narrow valleys on a plateau", function, _MICHALEWICZ, held_out=True
     )

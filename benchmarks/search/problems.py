@@ -42,8 +42,24 @@ MULTI = {
     "c2-dtlz2": "fronts:c2_dtlz2",
     "penicillin": "fronts:penicillin",
 }
-ALL = NAMED | HELD_OUT | MULTI
+FRESH = {
+    "shekel4": "fresh:shekel",
+    "powell8": "fresh:powell",
+    "rastrigin6": "fresh:rastrigin",
+    "dixon-price7": "fresh:dixon_price",
+    "drop-wave": "fresh:drop_wave",
+    "egg-holder": "fresh:egg_holder",
+    "hartmann6-of-20": "fresh:hidden",
+    "binary": "fresh:binary",
+    "choices": "fresh:choices",
+    "svm": "fresh:vector_machine",
+    "forest": "fresh:forest",
+    "model-choice": "fresh:model_choice",
+}
+FRESH_MULTI = {"zdt3": "fresh:zdt3", "car-side-impact": "fresh:car_side_impact"}
+ALL = NAMED | HELD_OUT | MULTI | FRESH | FRESH_MULTI
 GROUPS = {"named": NAMED, "held-out": HELD_OUT, "single": NAMED | HELD_OUT, "multi": MULTI, "all": ALL}
+GROUPS |= {"fresh": FRESH, "fresh-multi": FRESH_MULTI}
 
 
 @cache

@@ -18,7 +18,7 @@ _PLACES = {"oak": 2.5, "elm": 0.0, "ash": 6.0, "fir": -4.0, "yew": 9.0}
 """Where the choices of the mixed problem lie on Ackley's axes, in no order."""
 
 
-def _problem(
+def of_function(
     name: str,
     summary: str,
     spec: dict[str, Any],
@@ -26,7 +26,7 @@ def _problem(
     solution: Params,
     **more: Any,
 ) -> Problem:
-    """A problem from its function, which returns None where a point is invalid."""
+    """A problem from its function, which returns None where a point is invalid; `more` as for `Problem`."""
 
     def evaluate(params: Params) -> Outcome:
         value = function(params)
@@ -38,7 +38,7 @@ def _problem(
     return Problem(name, summary, space, evaluate, best, scale, FLOOR * scale, solution, **more)
 
 
-def _ackley(z: Sequence[float]) -> float:
+def ackley(z: Sequence[float]) -> float:
     """Ackley's function, 0 at the origin."""
     square = sum(x * x for x in z) / len(z)
     waves = sum(math.cos(2.0 * math.pi * x) for x in z) / len(z)
@@ -55,10 +55,10 @@ def mixed(name: str) -> Problem:
     def function(params: Params) -> float:
         z = [params[key] for key in floats]
         z += [float(params[key] - 4) for key in ints]
-        return _ackley(z + [_PLACES[params[key]] for key in choices])
+        return ackley(z + [_PLACES[params[key]] for key in choices])
 
     solution: Params = dict.fromkeys(floats, 0.0) | dict.fromkeys(ints, 4) | dict.fromkeys(choices, "elm")
-    return _problem(name, "Ackley: 5 floats, 3 integers, 2 choices", spec, function, solution)
+    return of_function(name, "Ackley: 5 floats, 3 integers, 2 choices", spec, function, solution)
 
 
 def conditional(name: str) -> Problem:
@@ -97,7 +97,7 @@ def conditional(name: str) -> Problem:
 
     solution: Params = {"model": "net", "common": 0.7, "rate": 1e-3, "decay": 1e-4}
     solution |= {"schedule": "cosine", "cycles": 5}
-    return _problem(name, "10 parameters in three groups, at most 6 active", spec, function, solution)
+    return of_function(name, "10 parameters in three groups, at most 6 active", spec, function, solution)
 
 
 def ball(name: str) -> Problem:
@@ -112,7 +112,7 @@ def ball(name: str) -> Problem:
         steps = itertools.pairwise(x)
         return sum(100.0 * (b - a**2) ** 2 + (1.0 - a) ** 2 for a, b in steps)
 
-    return _problem(
+    return of_function(
         name,
         "Rosenbrock in a ball: 5 floats, two thirds of the box invalid",
         {key: {"type": "float", "low": -2.0, "high": 2.0} for key in names},

@@ -34,14 +34,26 @@ _BEST_TREES, _BEST_NETWORK = 0.0728618, 0.0750130
 """The lowest losses that three methods found in 200 evaluations each."""
 
 
-def _problem(
+def of_training(
     name: str,
     summary: str,
     spec: dict[str, Any],
     loss: Callable[[Params], float],
-    classes: int,
+    guess: float,
     best: float | None,
+    **more: Any,
 ) -> Problem:
+    """A problem from the loss of a training, which raises `ValueError` where there is none.
+
+    Args:
+        name: on the command line.
+        summary: one line.
+        spec: its search space.
+        loss: of a point.
+        guess: the loss of a constant guess, the problem's scale.
+        best: the lowest loss known; None if nobody knows.
+        more: as for `Problem`.
+    """
     known: dict[tuple[Any, ...], Outcome] = {}
 
     def evaluate(params: Params) -> Outcome:
@@ -53,7 +65,6 @@ def _problem(
                 known[key] = Outcome(None, failure=str(exc).split("\n", maxsplit=1)[0])
         return known[key]
 
-    guess = math.log(classes)
     return Problem(
         name,
         summary,
@@ -63,6 +74,7 @@ def _problem(
         guess,
         FLOOR_OF_TRAININGS * guess,
         proven=False,
+        **more,
     )
 
 
@@ -73,7 +85,8 @@ def _log_loss(chances: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 @cache
-def _data(name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def data_of(name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Inputs and labels of one of scikit-learn's data sets."""
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     return x, y
 
@@ -83,7 +96,7 @@ def boosted_trees(name: str) -> Problem:
     from xgboost import XGBClassifier
 
     def loss(params: Params) -> float:
-        x, y = _data("breast_cancer")
+        x, y = data_of("breast_cancer")
         losses = []
         for train, test in StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(x, y):
             model = XGBClassifier(n_jobs=1, random_state=0, tree_method="hist", **params)
@@ -100,14 +113,16 @@ def boosted_trees(name: str) -> Problem:
         "colsample_bytree": {"type": "float", "low": 0.2, "high": 1.0},
         "reg_lambda": {"type": "float", "low": 0.001, "high": 100.0, "log": True},
     }
-    return _problem(name, "XGBoost on breast cancer data: 5 floats, 2 integers", spec, loss, 2, _BEST_TREES)
+    return of_training(
+        name, "XGBoost on breast cancer data: 5 floats, 2 integers", spec, loss, math.log(2), _BEST_TREES
+    )
 
 
 def neural_network(name: str) -> Problem:
     """A multi-layer perceptron on the digits: 8 parameters of all kinds, the log loss on held-back images."""
 
     def loss(params: Params) -> float:
-        x, y = _data("digits")
+        x, y = data_of("digits")
         half = len(y) // 2
         train, test = next(StratifiedKFold(2, shuffle=True, random_state=0).split(x, y))
         model = MLPClassifier(
@@ -136,6 +151,11 @@ def neural_network(name: str) -> Problem:
         "activation": {"type": "categorical", "choices": ["relu", "tanh", "logistic"]},
         "solver": {"type": "categorical", "choices": ["adam", "sgd"]},
     }
-    return _problem(
-        name, "a perceptron on digits: 3 floats, 3 integers, 2 choices", spec, loss, 10, _BEST_NETWORK
+    return of_training(
+        name,
+        "a perceptron on digits: 3 floats, 3 integers, 2 choices",
+        spec,
+        loss,
+        math.log(10),
+        _BEST_NETWORK,
     )

@@ -95,8 +95,8 @@ def test_what_it_cannot_serve_is_said_at_once(objectives: Any, options: Any, key
 @pytest.mark.parametrize(("acquisition", "share"), [("hypervolume", 0.3), ("parego", 0.6)])
 def test_it_finds_a_front_and_beats_random_by_far(acquisition: str, share: float) -> None:
     objectives = goals(TWO, cost=1.0, gain=-1.0)
-    ours = area(searched(Mobo(CUBE, objectives, 1, acquisition=acquisition), 4, 8))
-    by_chance = area(searched(Random(CUBE, objectives, 1), 4, 8))
+    ours = area(searched(Mobo(CUBE, objectives, 0, acquisition=acquisition), 4, 8))
+    by_chance = area(searched(Random(CUBE, objectives, 0), 4, 8))
     best = area([(p, trade(p)) for t in np.linspace(0.2, 0.8, 200) for p in [dict.fromkeys("xyz", float(t))]])
     assert best - ours < share * (best - by_chance)
 
@@ -111,8 +111,8 @@ def test_without_references_the_whole_front_is_found() -> None:
 
 
 def test_a_reference_that_no_point_reaches_yet_is_approached() -> None:
-    done = searched(Mobo(CUBE, goals(TWO, cost=0.3, gain=-0.3), 0), 4, 6)
-    excess = [max(v["cost"] - 0.3, -v["gain"] - 0.3) for _, v in done]
+    done = searched(Mobo(CUBE, goals(TWO, cost=0.15, gain=-0.5), 0), 4, 6)
+    excess = [max(v["cost"] - 0.15, -v["gain"] - 0.5) for _, v in done]
     assert min(excess[:8]) > 0.0
     assert min(excess) < 0.0
 
@@ -169,7 +169,7 @@ def test_scale_and_offset_of_an_objective_are_of_no_account(scale: float, offset
         values = trade(params)
         return values | {"gain": scale * values["gain"] + offset}
 
-    done = searched(Mobo(SQUARE, goals(TWO), 1), 4, 6, outcome)
+    done = searched(Mobo(SQUARE, goals(TWO), 2), 4, 6, outcome)
     assert min(v["cost"] for _, v in done) < 0.01
     if scale:
         assert max(v["gain"] for _, v in done) > offset - 0.02 * scale
@@ -180,7 +180,7 @@ def test_wild_values_of_one_objective_do_no_harm() -> None:
         values = trade(params)
         return values if params["x"] < 0.7 else values | {"cost": 1e30}
 
-    done = searched(Mobo(SQUARE, goals(TWO), 1), 4, 6, outcome)
+    done = searched(Mobo(SQUARE, goals(TWO), 2), 4, 6, outcome)
     assert min(v["cost"] for _, v in done) < 0.02
 
 
@@ -221,7 +221,7 @@ def test_many_objectives_are_scalarised() -> None:
         at = np.array(list(params.values()))
         return {name: float(((at - 0.2 * i) ** 2).sum()) for i, name in enumerate(names)}
 
-    done = searched(Mobo(SQUARE, goals(dict.fromkeys(names, "minimize")), 0), 4, 6, outcome)
+    done = searched(Mobo(SQUARE, goals(dict.fromkeys(names, "minimize")), 2), 4, 6, outcome)
     assert [min(v[name] for _, v in done) for name in names] == pytest.approx([0.0] * 5, abs=0.1)
 
 

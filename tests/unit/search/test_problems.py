@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.search.fronts import hypervolume
 from benchmarks.search.problem import Outcome, Problem, value_of
-from benchmarks.search.problems import ALL, HELD_OUT, MULTI, NAMED, problem, problem_names
+from benchmarks.search.problems import ALL, FRESH, FRESH_MULTI, HELD_OUT, MULTI, NAMED, problem, problem_names
 from hpo_steer.errors import UserError
 
 OPTIMA = {
@@ -24,6 +24,15 @@ OPTIMA = {
     "styblinski-tang6": -39.166166 * 6,
     "michalewicz5": -4.687658,
     "rosenbrock5-ball": 0.0,
+    "shekel4": -10.53644,
+    "powell8": 0.0,
+    "rastrigin6": 0.0,
+    "dixon-price7": 0.0,
+    "drop-wave": -1.0,
+    "egg-holder": -959.64066,
+    "hartmann6-of-20": -3.32237,
+    "binary": 0.0,
+    "choices": -15.12161,
 }
 """As published, or as the problem was made."""
 FRONTS = {
@@ -35,13 +44,16 @@ FRONTS = {
     "vehicle-safety": (246.816, (1864.72022, 11.81993945, 0.2903999384)),
     "c2-dtlz2": (0.39964, (1.1, 1.1)),
     "penicillin": (2183455.9, (25.935, 57.612, 935.5)),
+    "zdt3": (128.77812, (11.0, 11.0)),
+    "car-side-impact": (484.72655, (45.4872, 4.5114, 13.3394, 10.3942)),
 }
 """Largest hypervolume and reference point."""
+TRAININGS = ("xgboost", "mlp", "svm", "forest", "model-choice")
 
 
 def test_every_problem_with_one_objective_has_a_published_optimum_or_is_a_training() -> None:
-    assert OPTIMA.keys() | {"xgboost", "mlp"} == (NAMED | HELD_OUT).keys()
-    assert FRONTS.keys() == MULTI.keys()
+    assert OPTIMA.keys() | set(TRAININGS) == (NAMED | HELD_OUT | FRESH).keys()
+    assert FRONTS.keys() == (MULTI | FRESH_MULTI).keys()
 
 
 @pytest.mark.parametrize("name", OPTIMA)
@@ -53,7 +65,7 @@ def test_the_regret_of_the_optimum_is_none(name: str) -> None:
     assert value_of(on.evaluate, at) == on.best == pytest.approx(OPTIMA[name], abs=2e-5)
     assert value_of(on.evaluate, at) - on.best == 0.0
     assert on.regret(value_of(on.evaluate, at), on.best) == on.floor
-    assert on.held_out is (name in HELD_OUT)
+    assert on.held_out is (name in HELD_OUT | FRESH)
 
 
 @pytest.mark.parametrize("name", OPTIMA)
@@ -148,7 +160,7 @@ def test_known_noise_is_part_of_what_contenders_are_told() -> None:
     assert on.setting(seed=0, batch=4, evaluations=8).noise == ()
 
 
-@pytest.mark.parametrize("name", ["xgboost", "mlp"])
+@pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_gives_the_same_loss_twice(name: str) -> None:
     on = problem(name)
     params = on.space.sample(1, np.random.default_rng(5))[0]
