@@ -120,7 +120,7 @@ def test_a_finished_run_on_a_read_only_disk_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_store_that_is_taken_away_during_a_run(tmp_path: Path, how: str) -> None:
     """Steering notices before it believes its own words, and says what has happened."""
-    project = Project(tmp_path, sleep=0.3)
+    project = Project(tmp_path, sleep=0.3, steering={"points_per_iteration": 5, "max_points": 1000})
     process = project.start("--config", "config.yaml")
     wait_for(lambda: project.ended() >= 2, what="two points")
     store = tmp_path / "runs" / "demo" / "store.db"
