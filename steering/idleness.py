@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,14 +41,14 @@ class IdleAdvice:
         self._fraction, self._size = rules.trigger.fraction, rules.points_per_iteration
         self._open = self._fraction is not None and len(experiment.models) == 1
         self._fleet, self._notify = fleet, notify
-        self._durations: list[float] = []
+        self._durations: deque[float] = deque(maxlen=_MOST)
         self._ended = 0
 
     def ended(self, duration_s: float) -> None:
         """A training has ended with values."""
         if not self._open or self._fraction is None:
             return
-        self._durations = [*self._durations[1 - _MOST :], duration_s]
+        self._durations.append(duration_s)
         self._ended += 1
         if self._ended < max(_FEWEST, self._size):
             return
@@ -56,14 +58,15 @@ class IdleAdvice:
 
     def _advise(self, fraction: float) -> None:
         slots = self._fleet.slots
-        busy = busy_share(self._durations, slots, self._size, fraction)
+        durations = list(self._durations)
+        busy = busy_share(durations, slots, self._size, fraction)
         if busy >= _BUSY or slots > self._size:  # more slots than points: the remedy is another
             return
         better = [
             (smaller, share)
             for smaller in _FRACTIONS
             if smaller < fraction
-            and (share := busy_share(self._durations, slots, self._size, smaller)) > busy + _WORTH
+            and (share := busy_share(durations, slots, self._size, smaller)) > busy + _WORTH
         ]
         others = [f"{smaller:g} about {100 * share:.0f} %" for smaller, share in better]
         self._notify(
@@ -98,7 +101,7 @@ def busy_share(
         From 0 to 1.
     """
     draw = random.Random(seed)  # noqa: S311 - no secret
-    needed = max(1, -int(-fraction * size // 1))
+    needed = math.ceil(fraction * size - 1e-9)
     running: list[tuple[float, int]] = []  # when each ends, and of which iteration
     queued, now, spent = 0, 0.0, 0.0
     current, ended, made, begun = 0, needed, 0, 0
