@@ -11,6 +11,7 @@ from algorithms.history import HistoryAlgorithm
 from algorithms.options import whole
 from algorithms.sobol import SobolSequence, sobol_points
 from hpo_steer.outcomes import parse_outcome_constraints
+from hpo_steer.parameters import Categorical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,9 +91,14 @@ class Modelled(HistoryAlgorithm):
     def _middle(self) -> list[Params]:
         """The point in the middle of all ranges, which people choose around what they expect to be good.
 
-        It takes the first place of the Sobol sequence.
+        It takes the first place of the Sobol sequence, and from that its choices, which are in no order.
         """
-        middle = self.space.decode([0.5] * len(self.space))
+        _, first = next(self._sequence.rows_from(0))
+        row = [
+            x if isinstance(parameter, Categorical) else 0.5
+            for x, parameter in zip(first, self.space.parameters, strict=True)
+        ]
+        middle = self.space.decode(row)
         if not self.claim(middle):
             return []
         self._place = 1
