@@ -15,7 +15,7 @@ from benchmarks.measuring import show, versions
 from benchmarks.search.contenders import PACKAGES, contender, contender_names
 from benchmarks.search.figures import compare
 from benchmarks.search.pool import Keep, Progress, plan, run_all
-from benchmarks.search.problems import MULTI, problem, problem_names
+from benchmarks.search.problems import SEVERAL, problem, problem_names
 from benchmarks.search.race import Record, Task
 from benchmarks.search.table import lines_of, listing
 from hpo_steer.errors import UserError
@@ -96,7 +96,7 @@ def _interrupted(*_: object) -> None:
 
 
 def _serves(problem_name: str, contender_name: str) -> bool:
-    objectives = problem(problem_name).objectives if problem_name in MULTI else 1
+    objectives = problem(problem_name).objectives if problem_name in SEVERAL else 1
     return contender(contender_name).serves(objectives)
 
 

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from benchmarks.measuring import median
 from benchmarks.search.contenders import contender
-from benchmarks.search.problems import HELD_OUT, MULTI, NAMED, problem
+from benchmarks.search.problems import KINDS, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -115,8 +115,10 @@ def _over_problems(name: str, problems: Mapping[str, Figures]) -> Figures:
     raced = {
         p: figures["contenders"][name] for p, figures in problems.items() if name in figures["contenders"]
     }
-    kinds = {"named": NAMED, "held_out": HELD_OUT, "multi": MULTI}
-    split = {kind: {p: raced[p] for p in raced if p in members} for kind, members in kinds.items()}
+    split = {
+        kind.replace("-", "_"): {p: raced[p] for p in raced if p in members}
+        for kind, members in KINDS.items()
+    }
     return {
         "ours": contender(name).ours,
         **_summary(raced),

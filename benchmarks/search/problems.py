@@ -57,9 +57,12 @@ FRESH = {
     "model-choice": "fresh:model_choice",
 }
 FRESH_MULTI = {"zdt3": "fresh:zdt3", "car-side-impact": "fresh:car_side_impact"}
+SEVERAL = MULTI | FRESH_MULTI
+"""Those with several objectives."""
 ALL = NAMED | HELD_OUT | MULTI | FRESH | FRESH_MULTI
-GROUPS = {"named": NAMED, "held-out": HELD_OUT, "single": NAMED | HELD_OUT, "multi": MULTI, "all": ALL}
-GROUPS |= {"fresh": FRESH, "fresh-multi": FRESH_MULTI}
+KINDS = {"named": NAMED, "held-out": HELD_OUT, "multi": MULTI, "fresh": FRESH, "fresh-multi": FRESH_MULTI}
+"""Groups that share no problem."""
+GROUPS = {**KINDS, "single": NAMED | HELD_OUT, "all": ALL}
 
 
 @cache
