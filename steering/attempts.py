@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hpo_steer.algorithm import Failure, FailureKind
 from hpo_steer.limits import SEM
 from hpo_steer.messages import Cancel, Report, Result, Started, Stop
-from steering.failures import Ending
+from steering.failures import Ending, last_lines
 from steering.idleness import IdleAdvice
 from steering.reports import Reports
 from steering.store.base import AttemptRecord, Transaction
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _LONGEST_DELAY_S = 300.0
 STREAK = 6
 """So many failed attempts in a row are no accident."""
-_LOG_LINES = 20
 
 
 class Attempts:
@@ -395,8 +394,7 @@ class Attempts:
             f"it lost its worker {point.lost} times, the last time: {why}. It may be what kills them: "
             f"hpo-steer logs {point.record.id}; to try it again: hpo-steer retry {point.record.id}"
         )
-        if log.strip():
-            message += "\n" + "\n".join(log.strip().splitlines()[-_LOG_LINES:])
+        message = "\n".join([message, *last_lines(log)])
         self._searches.end_point(
             point, Failure("lost", message), ending=Ending(point.worker, point.started_at, log=log)
         )

@@ -107,12 +107,17 @@ class FailureNotices:
             return
         self._shown.add(cause)
         lines = [printable(params(point.record.params), _LINE)]
-        lines += [f"| {printable(line, _LINE)}" for line in ending.log.rstrip().splitlines()[-_LOG_LINES:]]
+        lines += [f"| {printable(line, _LINE)}" for line in last_lines(ending.log)]
         for line in (*lines, hint):
             self._notify("failed", f"  {line}")
 
     def _which(self, point: LivePoint) -> str:
         return f" (attempt {point.tried} of {self._most})" if self._most > 1 else ""
+
+
+def last_lines(log: str) -> list[str]:
+    """The end of a log, as much as goes with a failure."""
+    return log.strip().splitlines()[-_LOG_LINES:]
 
 
 def first_line(text: str) -> str:

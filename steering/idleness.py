@@ -38,23 +38,24 @@ class IdleAdvice:
 
     def __init__(self, experiment: Experiment, fleet: Fleet, notify: Notify) -> None:
         rules = experiment.steering
-        self._fraction, self._size = rules.trigger.fraction, rules.points_per_iteration
-        self._open = self._fraction is not None and len(experiment.models) == 1
+        self._fraction = rules.trigger.fraction if len(experiment.models) == 1 else None
+        self._size = rules.points_per_iteration
         self._fleet, self._notify = fleet, notify
         self._durations: deque[float] = deque(maxlen=_MOST)
         self._ended = 0
 
     def ended(self, duration_s: float) -> None:
         """A training has ended with values."""
-        if not self._open or self._fraction is None:
+        fraction = self._fraction
+        if fraction is None:
             return
         self._durations.append(duration_s)
         self._ended += 1
         if self._ended < max(_FEWEST, self._size):
             return
-        self._open = False
+        self._fraction = None  # it is said once
         if sum(self._durations) >= _SHORTEST_S * len(self._durations):
-            self._advise(self._fraction)
+            self._advise(fraction)
 
     def _advise(self, fraction: float) -> None:
         slots = self._fleet.slots

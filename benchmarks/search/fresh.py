@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 
 _FLIPPED = (1, 0, 0, 1, 1, 0, 1, 0, 1, 1)
 """Where the optimum of the binary problem lies."""
-_BEST_MACHINE, _BEST_FOREST, _BEST_CHOICE = None, None, None
+_FOLDS = KFold(3, shuffle=True, random_state=0)
+_BALANCED = StratifiedKFold(3, shuffle=True, random_state=0)
 
 
 def shekel(name: str) -> Problem:
@@ -140,17 +140,12 @@ def choices(name: str) -> Problem:
     )
 
 
-@cache
-def _folds(stratified: bool) -> KFold | StratifiedKFold:
-    return (StratifiedKFold if stratified else KFold)(3, shuffle=True, random_state=0)
-
-
 def _error(model: BaseEstimator, name: str) -> float:
     """Share of wrong answers in a threefold cross-validation."""
     x, y = data_of(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return 1.0 - float(np.mean(cross_val_score(model, x, y, cv=_folds(True))))
+        return 1.0 - float(np.mean(cross_val_score(model, x, y, cv=_BALANCED)))
 
 
 def vector_machine(name: str) -> Problem:
@@ -174,7 +169,7 @@ def vector_machine(name: str) -> Problem:
         spec,
         lambda params: _error(make_pipeline(StandardScaler(), SVC(**params)), "digits"),
         0.9,
-        _BEST_MACHINE,
+        None,
         held_out=True,
     )
 
@@ -185,7 +180,7 @@ def forest(name: str) -> Problem:
     def loss(params: Params) -> float:
         x, y = data_of("diabetes")
         model = RandomForestRegressor(random_state=0, n_jobs=1, **params)
-        errors = cross_val_score(model, x, y, cv=_folds(False), scoring="neg_mean_squared_error")
+        errors = cross_val_score(model, x, y, cv=_FOLDS, scoring="neg_mean_squared_error")
         return -float(np.mean(errors)) / float(np.var(y))
 
     spec: dict[str, Any] = {
@@ -202,7 +197,7 @@ def forest(name: str) -> Problem:
         spec,
         loss,
         1.0,
-        _BEST_FOREST,
+        None,
         held_out=True,
     )
 
@@ -214,7 +209,7 @@ def model_choice(name: str) -> Problem:
         rest = {key.partition("_")[2]: value for key, value in params.items() if key != "model"}
         makers = {
             "svm": lambda: SVC(**rest),
-            "knn": lambda: KNeighborsClassifier(n_neighbors=rest["k"], p=rest["p"], weights=rest["weights"]),
+            "knn": lambda: KNeighborsClassifier(**rest),
             "forest": lambda: RandomForestClassifier(n_estimators=30, random_state=0, **rest),
             "logistic": lambda: LogisticRegression(max_iter=500, **rest),
         }
@@ -224,7 +219,7 @@ def model_choice(name: str) -> Problem:
         "model": {"type": "categorical", "choices": ["svm", "knn", "forest", "logistic"]},
         "s_C": {"type": "float", "low": 1e-3, "high": 1e3, "log": True, "when": {"model": "svm"}},
         "s_gamma": {"type": "float", "low": 1e-5, "high": 10.0, "log": True, "when": {"model": "svm"}},
-        "k_k": {"type": "int", "low": 1, "high": 50, "when": {"model": "knn"}},
+        "k_n_neighbors": {"type": "int", "low": 1, "high": 50, "when": {"model": "knn"}},
         "k_p": {"type": "float", "low": 1.0, "high": 3.0, "when": {"model": "knn"}},
         "k_weights": {"type": "categorical", "choices": ["uniform", "distance"], "when": {"model": "knn"}},
         "f_max_depth": {"type": "int", "low": 1, "high": 12, "when": {"model": "forest"}},
@@ -238,7 +233,7 @@ def model_choice(name: str) -> Problem:
         spec,
         loss,
         0.37,
-        _BEST_CHOICE,
+        None,
         held_out=True,
     )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_origin
+from typing import TYPE_CHECKING, Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from hpo_steer.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SYNONYMS = {
     "budget": "steering.max_points",
@@ -98,8 +101,8 @@ def _paths(section: type[BaseModel], before: str = "") -> list[str]:
     found = []
     for name, field in section.model_fields.items():
         found.append(before + name)
-        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if _is_section(inner) and get_origin(field.annotation) not in (list, dict, tuple):
+        if get_origin(field.annotation) not in (list, dict, tuple):
+            for inner in _sections(field.annotation):
                 found += _paths(inner, f"{before}{name}.")
     return found
 
@@ -109,14 +112,14 @@ def _keys(section: Any, parts: list[Any]) -> list[str]:
     for part in parts:
         if isinstance(part, int):
             continue
-        annotation = section.model_fields[part].annotation
-        section = next(
-            (a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_section(a)), None
-        )
+        section = next(_sections(section.model_fields[part].annotation), None)
         if section is None:
             return []
     return list(section.model_fields)
 
 
-def _is_section(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a key may hold."""
+    for each in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            yield each
