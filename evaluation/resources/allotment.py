@@ -79,12 +79,20 @@ class Allotment:
         slots = min(slots, MAX_SLOTS)
         self._claims = Claims() if wants.gpus or wants.cores is not None else None
         places = take_places(
-            machine, wants, slots, experiment=experiment, say=say, claims=self._claims, goes_on=goes_on
+            machine,
+            wants,
+            slots,
+            experiment=experiment,
+            say=say,
+            claims=self._claims,
+            packed=portion is not None and portion.of > portion.slots,
+            goes_on=goes_on,
         )
         used = list(dict.fromkeys(uuid for place in places for uuid in place.gpus))
         whole = {gpu.uuid for gpu in machine.gpus if not gpu.slice}
         shared = [uuid for uuid in used if wants.share and uuid in whole]
-        self._mps = Mps(evaluation.mps, shared, folder / f"mps-{os.getpid()}", warden)
+        mps = evaluation.mps if evaluation.container is None else False  # its sockets are out of reach there
+        self._mps = Mps(mps, shared, folder / f"mps-{os.getpid()}.log", warden)
         if self._mps.note is not None:
             say(self._mps.note)
         threads = wants.cores or threads_each(len(machine.cores), slots if portion is None else portion.of)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from containers.warden import Warden
 
 _START_S, _END_S = 5.0, 5.0
+_LONGEST = 50
+"""Characters: the addresses of sockets below it have 107 at most."""
 
 
 class Mps:
@@ -31,7 +35,7 @@ class Mps:
     Args:
         mode: ``auto``: where it is there; True: it has to be; False: none.
         uuids: the GPUs that are shared.
-        folder: where its pipes and logs go.
+        log: where what it says goes.
         warden: ends it if the worker is killed.
 
     Attributes:
@@ -46,13 +50,14 @@ class Mps:
         self,
         mode: bool | Literal["auto"],
         uuids: Sequence[str],
-        folder: Path,
+        log: Path,
         warden: Warden,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.env: dict[str, str] = {}
         self.note: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
         self._warden = warden
         if mode is False or not uuids:
             return
@@ -63,7 +68,7 @@ class Mps:
         why = (
             f"{CONTROL} is not installed"
             if program is None
-            else self._start(program, uuids, folder, environment)
+            else self._start(program, uuids, log, environment)
         )
         if why is None:
             return
@@ -74,18 +79,18 @@ class Mps:
         self.note = f"trainings that share a GPU take turns on it: {why}"
 
     def _start(
-        self, program: str, uuids: Sequence[str], folder: Path, environment: Mapping[str, str]
+        self, program: str, uuids: Sequence[str], log: Path, environment: Mapping[str, str]
     ) -> str | None:
         """Starts a daemon; returns why it does not start."""
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder = _local_folder()
         env = {PIPES: str(folder), LOGS: str(folder)}
-        with (folder / "daemon.log").open("ab") as log:
+        with log.open("ab") as said:
             self._process = subprocess.Popen(
                 [program, "-f"],
                 env={**environment, **env, VISIBLE: ",".join(uuids)},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=said,
+                stderr=said,
                 start_new_session=True,
             )
         self._warden.began(self._process.pid)
@@ -93,7 +98,7 @@ class Mps:
         while not (folder / "control").exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.close()
-                return f"{CONTROL} does not start (see {folder / 'daemon.log'})"
+                return f"{CONTROL} does not start (see {log})"
             time.sleep(0.05)
         self.env = env
         return None
@@ -110,3 +115,11 @@ class Mps:
             os.killpg(process.pid, 9)
         self._warden.ended(process.pid)
         process.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _local_folder() -> Path:
+    """A new folder for pipes and sockets: on a disk of this machine's own, and its name is short enough for them."""
+    where = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="hpo-steer-mps-", dir=where if len(where) <= _LONGEST else "/tmp"))  # noqa: S108 - made for this user alone

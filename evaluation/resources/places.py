@@ -44,6 +44,7 @@ def take_places(
     experiment: str,
     say: Callable[[str], None],
     claims: Claims | None = None,
+    packed: bool = False,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> list[Place]:
     """Takes what the slots of a worker need; waits while others have the GPUs.
@@ -57,6 +58,7 @@ def take_places(
         experiment: what they are for.
         say: told what is waited for.
         claims: who has what; this machine's, if left out.
+        packed: as `choose` takes it.
         goes_on: asked now and then whether to go on waiting.
 
     Returns:
@@ -67,7 +69,7 @@ def take_places(
     claims = claims or Claims()
     said = False
     while True:
-        places = claims.take(experiment, lambda held: choose(machine, wants, slots, held))
+        places = claims.take(experiment, lambda held: choose(machine, wants, slots, held, packed=packed))
         if places is not None:
             if wants.cores is not None and _overlaps(places, claims.others()):
                 say("warning: other trainings run on the same cores; fewer slots make both faster")
@@ -82,13 +84,22 @@ def take_places(
             return []
 
 
-def choose(machine: Machine, wants: Wants, slots: int, held: Sequence[Claim]) -> list[Place] | None:
-    """Picks places: shares spread over all GPUs, several GPUs side by side, cores that others don't use first.
+def choose(
+    machine: Machine, wants: Wants, slots: int, held: Sequence[Claim], *, packed: bool = False
+) -> list[Place] | None:
+    """Picks places: several GPUs side by side, shares spread over all GPUs, cores that others don't use first.
+
+    Args:
+        machine: this one.
+        wants: what each point asks for.
+        slots: how many.
+        held: what others have.
+        packed: whether shares fill one GPU after the other, as the rest is for workers beside this one.
 
     Returns:
         A place for each slot; None: not enough GPUs are free.
     """
-    gpus = _choose_gpus(machine.gpus, wants, slots, held)
+    gpus = _choose_gpus(machine.gpus, wants, slots, held, packed=packed)
     if gpus is None:
         return None
     cores = _choose_cores(machine.cores, wants.cores or 0, slots, held)
@@ -105,7 +116,7 @@ def choose(machine: Machine, wants: Wants, slots: int, held: Sequence[Claim]) ->
 
 
 def _choose_gpus(
-    gpus: Sequence[Gpu], wants: Wants, slots: int, held: Sequence[Claim]
+    gpus: Sequence[Gpu], wants: Wants, slots: int, held: Sequence[Claim], *, packed: bool
 ) -> list[tuple[Gpu, ...]] | None:
     if not wants.gpus:
         return [()] * slots
@@ -117,10 +128,11 @@ def _choose_gpus(
     if wants.gpus < 1:
         chosen: list[tuple[Gpu, ...]] = []
         for _ in range(slots):
-            gpu = max(gpus, key=lambda each: left[each.uuid])
-            left[gpu.uuid] -= wants.gpus
-            if left[gpu.uuid] < -_ROUNDING:
+            fit = [each for each in gpus if left[each.uuid] > wants.gpus - _ROUNDING]
+            if not fit:
                 return None
+            gpu = (min if packed else max)(fit, key=lambda each: left[each.uuid])
+            left[gpu.uuid] -= wants.gpus
             chosen.append((gpu,))
         return chosen
     free = [gpu for gpu in gpus if left[gpu.uuid] > 1 - _ROUNDING]

@@ -75,7 +75,7 @@ class Evaluation(Section):
             its part of the machine's cores.
         memory_mib: how much memory each point gets, in MiB; one that takes more is ended.
         mps: whether points that share a GPU run on it side by side, by NVIDIA's Multi-Process Service; `auto`: where
-            that is installed.
+            that is installed and no container is used.
         reuse: one child process takes many points, so that imports are paid once (functions; services do so anyway);
             ``{points: 100, memory_mib: 8192}`` says when a new one takes its place.
         worker: when a worker ends by itself, and when it takes no more points.
@@ -190,6 +190,8 @@ class Evaluation(Section):
             raise ValueError("files go with a command")
         if self.mps is True and not self.wants.share:
             raise ValueError("mps goes with a share of a GPU, such as gpus: 0.25")
+        if self.mps is True and self.container is not None:
+            raise ValueError("mps goes without a container; trainings in containers take turns on a GPU")
         if self.lease_s < 2 * self.heartbeat_s:
             raise ValueError(
                 f"lease_s ({self.lease_s:g}) must be at least twice heartbeat_s ({self.heartbeat_s:g})"

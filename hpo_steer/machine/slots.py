@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,7 @@ from hpo_steer.machine.mps import CONTROL, mps_program, running_mps
 if TYPE_CHECKING:
     from hpo_steer.config.evaluation import Evaluation
 
+_ROUNDING = 1e-9
 RESOURCES = ("slots", "gpus", "cores", "memory_mib")
 """The keys of `evaluation` that say how a machine is divided."""
 Slots = int | Literal["auto"] | None
@@ -53,6 +55,11 @@ class Wants:
     def share(self) -> float | None:
         """The share of a GPU, where it is less than one."""
         return self.gpus if self.gpus is not None and 0 < self.gpus < 1 else None
+
+    @property
+    def on_one_gpu(self) -> int:
+        """How many points one GPU is enough for; 1 where none shares one."""
+        return 1 if self.share is None else int(1 / self.share + _ROUNDING)
 
     def __str__(self) -> str:
         parts = []
@@ -100,7 +107,9 @@ def slots_here(machine: Machine, wants: Wants, slots: Slots) -> int:
 def share_out(machine: Machine, wants: Wants, slots: Slots, workers: int) -> list[int]:
     """The slots of each of several workers on one machine.
 
-    With a number each worker has as many; else what fits is shared out, and there are no more workers than slots.
+    With a number each worker has as many; else what fits is shared out, and there are no more workers than slots. Where
+    points share GPUs, those on one GPU are trainings of one worker: they run side by side through its MPS, where
+    those of two would take turns.
 
     Raises:
         ConfigError: they do not all fit.
@@ -118,8 +127,11 @@ def share_out(machine: Machine, wants: Wants, slots: Slots, workers: int) -> lis
                 "there are as many as fit",
             )
         return [each] * workers
-    workers = min(workers, fits)
-    return [fits // workers + (number < fits % workers) for number in range(workers)]
+    lots = math.ceil(fits / wants.on_one_gpu)
+    workers = min(workers, lots)
+    shares = [(lots // workers + (number < lots % workers)) * wants.on_one_gpu for number in range(workers)]
+    shares[-1] -= sum(shares) - fits
+    return shares
 
 
 def slots_of_workers(evaluation: Evaluation) -> list[int]:
@@ -143,7 +155,7 @@ def _bounds(machine: Machine, wants: Wants) -> dict[str, tuple[str, str, int]]:
     found = {}
     if wants.gpus:
         there = len(machine.gpus)
-        number = there * int(1 / wants.gpus + 1e-9) if wants.gpus < 1 else there // int(wants.gpus)
+        number = there * wants.on_one_gpu if wants.gpus < 1 else there // int(wants.gpus)
         asked = (
             f"{wants.gpus:g} of a GPU" if wants.gpus < 1 else f"{wants.gpus:g} GPU{'s' * (wants.gpus > 1)}"
         )

@@ -164,6 +164,7 @@ def test_a_training_beyond_its_share_of_a_gpu_is_ended(tmp_path: Path) -> None:
         ({"mps": "perhaps"}, None, "evaluation.mps: is true, false or auto, got 'perhaps'"),
         ({"cores": 4000}, None, "evaluation.cores: each point asks for 4000 cores"),
         ({"mps": True}, None, "mps goes with a share of a GPU"),
+        ({"mps": True, "gpus": 0.5, "container": "docker.io/x"}, GPUS, "mps goes without a container"),
         ({"mps": True, "gpus": 0.5}, GPUS, "evaluation.mps: nvidia-cuda-mps-control is not installed"),
     ],
 )

@@ -178,6 +178,10 @@ def test_slots_of_a_worker_and_of_several() -> None:
     assert slots_here(NODE, Wants(gpus=0.25), 3) == 3
     assert share_out(NODE, Wants(gpus=1), None, 3) == [2, 1, 1]
     assert share_out(NODE, Wants(gpus=2), "auto", 3) == [1, 1]  # no more workers than slots
+    assert share_out(NODE, Wants(gpus=0.25), None, 2) == [8, 8]
+    assert share_out(NODE, Wants(gpus=0.25), None, 9) == [4, 4, 4, 4]  # no GPU has points of two workers
+    assert share_out(NODE, Wants(gpus=0.4), None, 3) == [4, 2, 2]
+    assert share_out(NODE, Wants(gpus=0.25, cores=9), None, 2) == [4, 3]
     assert share_out(NODE, Wants(), 2, 3) == [2, 2, 2]
     assert share_out(LAPTOP, Wants(), 5, 4) == [5, 5, 5, 5]  # nothing is asked for: as the user likes
     assert share_out(NODE, Wants(gpus=1), None, 0) == []

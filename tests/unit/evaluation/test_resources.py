@@ -64,6 +64,16 @@ def test_what_others_hold_is_left_alone() -> None:
     ]
 
 
+def test_workers_side_by_side_fill_one_gpu_after_the_other() -> None:
+    first = choose(NODE, Wants(gpus=0.5), 4, [], packed=True)
+    assert first is not None
+    assert [place.gpus for place in first] == [("GPU-0",), ("GPU-0",), ("GPU-1",), ("GPU-1",)]
+    held = [Claim(1, "1", "x", (("GPU-0", 1.0), ("GPU-2", 0.75)))]
+    second = choose(NODE, Wants(gpus=0.25), 3, held, packed=True)
+    assert second is not None
+    assert [place.gpus for place in second] == [("GPU-2",), ("GPU-1",), ("GPU-1",)]
+
+
 def test_cores_that_nobody_uses_come_first() -> None:
     held = [Claim(1, "1", "x", cores=(0, 1, 2, 3))]
     assert [place.cores for place in places(Wants(cores=2), 2, held)] == [(4, 5), (6, 7)]
@@ -176,8 +186,10 @@ def control(tmp_path: Path) -> Any:
 
 def test_mps_is_started_for_shares_and_ended(tmp_path: Path, control: Any) -> None:
     warden = Warden("test")
-    mps = Mps("auto", ["GPU-0", "GPU-1"], tmp_path / "mps", warden, control())
-    assert mps.env["CUDA_MPS_PIPE_DIRECTORY"] == str(tmp_path / "mps")
+    mps = Mps("auto", ["GPU-0", "GPU-1"], tmp_path / "mps.log", warden, control())
+    pipes = Path(mps.env["CUDA_MPS_PIPE_DIRECTORY"])
+    assert (pipes / "devices").read_text() == "GPU-0,GPU-1\n"
+    assert len(str(pipes)) < 80, "sockets have short addresses"
     assert mps.note is None
     (seat,) = seats([Place(("GPU-0",), 0.25, 35_000)], Wants(gpus=0.25), 1, {}, mps.env)
     assert seat.env["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=35000M"
@@ -188,25 +200,26 @@ def test_mps_is_started_for_shares_and_ended(tmp_path: Path, control: Any) -> No
     assert process.poll() is None
     mps.close()
     mps.close()
+    assert not pipes.exists()
     assert process.poll() is not None
     warden.close()
 
 
 def test_mps_that_does_not_start(tmp_path: Path, control: Any) -> None:
     warden, env = Warden("test"), control("exit 1")
-    mps = Mps("auto", ["GPU-0"], tmp_path / "mps", warden, env)
+    mps = Mps("auto", ["GPU-0"], tmp_path / "mps.log", warden, env)
     assert mps.env == {}
     assert mps.note is not None
     assert "take turns on it: nvidia-cuda-mps-control does not start (see " in mps.note
     with pytest.raises(ConfigError, match=r"evaluation\.mps: nvidia-cuda-mps-control does not start"):
-        Mps(True, ["GPU-0"], tmp_path / "mps", warden, env)
+        Mps(True, ["GPU-0"], tmp_path / "mps.log", warden, env)
     warden.close()
 
 
 def test_mps_that_runs_already_is_used_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "control").touch()
     warden = Warden("test")
-    mps = Mps("auto", ["GPU-0"], tmp_path / "own", warden, {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)})
+    mps = Mps("auto", ["GPU-0"], tmp_path / "own.log", warden, {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)})
     assert mps.env == {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
     mps.close()
     assert (tmp_path / "control").exists()
