@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _EXIT_GRACE_S = 10.0
 """How long a child may take to end after its function has returned."""
 
+_UNHARMED = (None, "invalid", "pruned")
+"""The failures that a child says itself and is none the worse for; one that had to be ended is not among them."""
 _KEPT_LOG_S = 0.3
 _FLOOD_S = 0.01
 """Nobody prints much in less; what was printed nevertheless goes with the next attempt."""
@@ -259,9 +261,7 @@ class _Warm(Handle):
             self._bounded.finish()
         if kind or took_s > _KEPT_LOG_S:
             self._keep_log()
-        spoilt = (
-            kind is not None and kind != "invalid" and child.target.trusted
-        )  # a service speaks for itself
+        spoilt = kind not in _UNHARMED and child.target.trusted  # a service speaks for itself
         if gone or self._told_to_end or child.stale or spoilt:
             self._runner.retire(child, self._task.slot)
         else:

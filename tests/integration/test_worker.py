@@ -285,6 +285,25 @@ def test_reuse_keeps_one_process_and_a_failure_replaces_it(tmp_path: Path) -> No
         bench.close()
 
 
+def test_a_warm_child_that_heeds_a_stop_stays_warm(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, reuse=True)
+    try:
+        bench.start()
+        bench.send(0, do="who", x=0)
+        bench.send(1, do="reports")
+        bench.until(lambda: bench.all(Report))
+        bench.stop(1, kind="pruned", reason="the best third is better")
+        assert (failure := bench.result(1).failure) is not None
+        assert failure.kind == "pruned"
+        bench.send(2, do="who", x=0)
+        before, after = bench.result(0).metrics, bench.result(2).metrics
+        assert before is not None
+        assert after is not None
+        assert after["pid"] == before["pid"]
+    finally:
+        bench.close()
+
+
 def test_a_training_knows_its_point_and_finds_its_checkpoints(either: Bench) -> None:
     assert either.run(do="who").metrics is not None
     either.send(1, attempt=2, do="who")
