@@ -58,6 +58,10 @@ class Database(ABC):
         """Whether our tables may be made beside those that are there."""
         return True
 
+    def copied(self) -> Database | None:
+        """A copy in memory, which may be changed, of one that nobody is writing; None if there can be none."""
+        return None
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes; it is committed when the block ends."""

@@ -58,7 +58,8 @@ def open_store(
         RunUnwritable: the folder or the database cannot be written, or no server answers.
         RunLocked: the tables are older, and a steering that works on them is running.
         StoreDamaged: the file is no database, or a broken one.
-        StoreVersion: a newer hpo-steer wrote it, or an older one and it is opened for reading only.
+        StoreVersion: a newer hpo-steer wrote it; or an older one, it is opened for reading only, and steering is
+            working on it or it is on a server, so that no copy of it can be read.
     """
     if isinstance(where, Path):
         where = StoreLocation(folder=where)
@@ -68,7 +69,7 @@ def open_store(
         raise NoSuchRun(f'there is no run named "{name}": {where.folder / FILE_NAME} does not exist')
     database = _database(where, name, read_only=read_only)
     try:
-        _bring_to_schema(database, name, create=create, read_only=read_only)
+        database = _bring_to_schema(database, name, create=create, read_only=read_only)
         store = SqlStore(database, name)
         known = store.run() is not None
         if not known and where.folder is not None:
@@ -94,7 +95,8 @@ def _database(where: StoreLocation, name: str, *, read_only: bool) -> Database:
     return Postgresql(str(where.url), where.password, name, read_only=read_only)
 
 
-def _bring_to_schema(database: Database, name: str, *, create: bool, read_only: bool) -> None:
+def _bring_to_schema(database: Database, name: str, *, create: bool, read_only: bool) -> Database:
+    """Brings a database to `SCHEMA`, or takes a copy of it in its place."""
     with database.reading() as connection:
         version = schema_version(connection)
         if version is None and not database.may_hold_ours(connection):
@@ -103,18 +105,32 @@ def _bring_to_schema(database: Database, name: str, *, create: bool, read_only: 
             )
     refuse_newer(database.where, version)
     if version == SCHEMA:
-        return
+        return database
     if version is None:
         if read_only or not create:
             raise NoSuchRun(f'there is no run named "{name}" in {database.where}')
         upgrade(database)
     elif read_only:
-        raise StoreVersion(
-            f"the store {database.where} was written by an older hpo-steer (schema {version}, this one reads "
-            f"{SCHEMA}); running the experiment again brings it up to date"
-        )
+        return _upgraded_copy(database, version)
     else:
         _upgrade_alone(database, name)
+    return database
+
+
+def _upgraded_copy(database: Database, version: str) -> Database:
+    copy = database.copied()
+    if copy is None:
+        raise StoreVersion(
+            f"the store {database.where} was written by an older hpo-steer (schema {version}, this one reads "
+            f"{SCHEMA}), which may be working on it; running the experiment again with this one brings it up to date"
+        )
+    database.close()
+    try:
+        upgrade(copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def _refuse_anothers(database: Database, name: str) -> None:

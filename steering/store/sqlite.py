@@ -6,7 +6,8 @@ import fcntl
 import os
 import sqlite3
 import time
-from contextlib import contextmanager, suppress
+import uuid
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -176,6 +177,17 @@ class SqliteFile(Sqlite):
             os.close(lock)
         return False
 
+    def copied(self) -> Database | None:
+        """See `Database.copied`."""
+        with self.reading() as connection:
+            if self.claimed(connection):
+                return None
+        copy = SqliteMemory(f"{self.where} {uuid.uuid4()}")
+        copy.where = self.where
+        with closing(self._connect()) as file:
+            file.backup(copy.kept)
+        return copy
+
     def claim(self) -> bool:
         """Locks the lock file."""
         for _ in range(_CLAIMS):  # somebody may just be looking whether it is locked
@@ -232,10 +244,13 @@ def _made(path: Path) -> tuple[int, int] | None:
 
 
 class SqliteMemory(Sqlite):
-    """A database in memory, for tests: it lives as long as one store of its name is open in this process.
+    """A database in memory, which lives as long as one store of its name is open in this process.
 
     Args:
         name: stores of one name in one process share their data.
+
+    Attributes:
+        kept: a connection that is there until it is closed.
     """
 
     def __init__(self, name: str) -> None:
@@ -243,7 +258,7 @@ class SqliteMemory(Sqlite):
         super().__init__("memory", f"{uri}?vfs=memdb", ())
         self._lock_uri = f"{uri}.lock?vfs=memdb"
         self._lock: sqlite3.Connection | None = None
-        self._kept = self._connect()
+        self.kept = self._connect()
 
     def claimed(self, connection: Connection) -> bool:  # noqa: ARG002 - another database tells
         """Tries to lock the second database."""
@@ -275,4 +290,4 @@ class SqliteMemory(Sqlite):
     def close(self) -> None:
         """The data is gone when the last store of this name is closed."""
         super().close()
-        self._kept.close()
+        self.kept.close()

@@ -71,7 +71,10 @@ def seen(made: Project) -> list[dict[str, Any]]:
 
 def at_once(spans: list[dict[str, Any]]) -> int:
     """How many trainings ran side by side, at most."""
-    return max(sum(other["began"] <= each["began"] < other["ended"] for other in spans) for each in spans)
+    found: int = max(
+        sum(other["began"] <= each["began"] < other["ended"] for other in spans) for each in spans
+    )
+    return found
 
 
 def mps_processes() -> list[str]:

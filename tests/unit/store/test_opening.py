@@ -103,8 +103,10 @@ def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
 def test_an_older_store_is_brought_up_to_date_by_a_writer_only(tmp_path: Path) -> None:
     file = tmp_path / FILE_NAME
     _execute(file, "CREATE TABLE hpo_version (version_num VARCHAR(32) NOT NULL)")
-    with pytest.raises(StoreVersion, match="older hpo-steer"):
+    before = file.read_bytes()
+    with pytest.raises(NoSuchRun):
         open_store(tmp_path, "digits", create=False, read_only=True)
+    assert file.read_bytes() == before
     with closing(open_store(tmp_path, "digits", create=True)) as store:
         _fill(store, 1)
         assert store.points() == [point(1)]
@@ -130,6 +132,13 @@ def test_a_store_of_the_first_revision_is_brought_up_to_date(tmp_path: Path) -> 
         "failure_message, attempts, lost, created_at, told) "
         """VALUES (1, 1, 0, 0, 1, '{"eta":0.5}', 'h', 'failed', 'error', 'boom', 3, 1, 5.5, 1)""",
     )
+    content = file.read_bytes()
+    with closing(open_store(tmp_path, "digits", create=False, read_only=True)) as store:
+        run, (point,), (tried,) = store.run(), store.points(), store.attempts()
+        assert run is not None
+        assert (run.run, run.elapsed_s) == ("r1", 7.5)
+        assert (point.params, tried.log, tried.gpus) == ({"eta": 0.5}, "the log", ())
+    assert file.read_bytes() == content, "those who read work on a copy"
     with closing(open_store(tmp_path, "digits", create=False)) as store:
         run = store.run()
         assert run is not None
@@ -153,6 +162,8 @@ def test_an_older_store_is_not_changed_under_a_writer(tmp_path: Path) -> None:
         _execute(tmp_path / FILE_NAME, "DELETE FROM hpo_version")
         with pytest.raises(RunLocked, match="digits"):
             open_store(tmp_path, "digits", create=True)
+        with pytest.raises(StoreVersion, match=r"older hpo-steer.*may be working on it"):
+            open_store(tmp_path, "digits", create=False, read_only=True)
 
 
 @pytest.mark.parametrize(
