@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from hpo_steer.errors import UserError
+from steering.store.opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -130,13 +134,13 @@ class Project:
 
     def ended(self) -> int:
         """How many points the store says have ended, while steering runs; 0 before there is a store."""
-        if not (self.folder / "runs").exists():
+        name = yaml.safe_load((self.folder / "config.yaml").read_text())["name"]
+        try:
+            store = open_store(self.folder / "runs" / name, name, create=False, read_only=True)
+        except UserError:
             return 0
-        process = self.start("points", "--config", "config.yaml", "--json")
-        out, _ = process.communicate(timeout=60)
-        return (
-            sum(p["state"] in ("done", "failed") for p in json.loads(out)) if process.returncode == 0 else 0
-        )
+        with closing(store):
+            return store.counts().ended
 
 
 def without_plots() -> dict[str, str]:
