@@ -66,6 +66,9 @@ class LocalWorkers:
         overrides: its ``--set`` texts.
         environment: what they need to find steering.
         folder: the run's folder; a worker's own words go to ``logs/worker-N.log`` in it.
+
+    Attributes:
+        slots: as given.
     """
 
     def __init__(
@@ -82,12 +85,12 @@ class LocalWorkers:
             self._command += ["--set", without_passwords(text)]  # anybody sees a command line
         self._environment = {**environment, "HPO_STEER_SINCE": repr(time.time())}
         self._folder = folder
-        self._slots = tuple(slots)
+        self.slots = tuple(slots)
         self._seats: dict[int, _Seat] = {}
 
     def start(self) -> None:
         """Starts them all."""
-        for index in range(len(self._slots)):
+        for index in range(len(self.slots)):
             self._seats[index] = self._spawn(index)
 
     def _log(self, index: int) -> Path:
@@ -99,7 +102,7 @@ class LocalWorkers:
             **self._environment,
             "HPO_STEER_RUN_FOLDER": str(self._folder.resolve()),
             "HPO_STEER_PARENT": str(os.getpid()),
-            "HPO_STEER_SLOTS": f"{self._slots[index]}/{sum(self._slots)}",
+            "HPO_STEER_SLOTS": f"{self.slots[index]}/{sum(self.slots)}",
         }
         with self._log(index).open("ab") as log:
             log_start = log.tell()

@@ -13,7 +13,7 @@ from steering.front import measure
 from steering.words import duration, number, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console, RenderableType
 
@@ -64,12 +64,22 @@ def headline(session: Session) -> str:
         f"{plural(len(next(iter(session.loop.models.values())).space), 'parameter')}, {goals}",
         *([plural(len(experiment.models), "model")] if len(experiment.models) > 1 else []),
         _algorithm(session),
-        f"{plural(experiment.evaluation.workers, 'worker')} here"
-        if experiment.evaluation.workers
+        _workers(session.slots_here)
+        if session.slots_here
         else f"workers at {session.transport.status().detail}",
         str(session.folder.path),
     ]
     return f"{experiment.name}: " + " · ".join(parts)
+
+
+def _workers(slots: Sequence[int]) -> str:
+    """Those that steering starts.
+
+    >>> _workers([1, 1]), _workers([4])
+    ('2 workers here', '1 worker here, 4 slots')
+    """
+    many = f", {sum(slots)} slots" if sum(slots) > len(slots) else ""
+    return f"{plural(len(slots), 'worker')} here{many}"
 
 
 def resumption(session: Session) -> str | None:

@@ -106,6 +106,11 @@ class Session:
         self.began = time.monotonic()
 
     @property
+    def slots_here(self) -> Sequence[int]:
+        """The slots of each worker that it starts on this machine."""
+        return self._workers.slots
+
+    @property
     def experiment(self) -> Experiment:
         """What is tuned."""
         return self.config.experiment

@@ -93,6 +93,7 @@ def test_workers_of_one_machine_share_its_gpus_out(tmp_path: Path) -> None:
     assert {gpu for gpu, _ in uses} == {"GPU-a", "GPU-b"}
     assert all(each["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450" for each in seen(made))
     assert "12 points" in out
+    assert "2 workers here, 4 slots" in out
 
 
 def test_several_gpus_a_point(tmp_path: Path) -> None:
