@@ -28,6 +28,8 @@ with warnings.catch_warnings():
     from botorch.test_functions import multi_objective
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sklearn.base import BaseEstimator
 
     from benchmarks.search.problem import Problem
@@ -249,3 +251,49 @@ def car_side_impact(name: str) -> Problem:
     return front_of(
         name, "car side impact: 7 floats, 4 objectives", multi_objective.CarSideImpact(), held_out=True
     )
+
+
+def zdt1(name: str) -> Problem:
+    """ZDT1 with 8 floats: one parameter along the front, the others at its edge."""
+    function = multi_objective.ZDT1(dim=8, num_objectives=2)
+    return front_of(name, "ZDT1: 8 floats, a front at the edge", function, held_out=True)
+
+
+def branin_currin_in_a_disc(name: str) -> Problem:
+    """Branin and Currin with an outcome constraint."""
+    function = multi_objective.ConstrainedBraninCurrin()
+    return front_of(name, "Branin and Currin with an outcome constraint: 2 floats", function, held_out=True)
+
+
+def _not_given(name: str, summary: str) -> Problem:
+    make, largest = NOT_GIVEN[name]
+    return front_of(name, summary, make(), held_out=True, largest=largest)
+
+
+def dtlz7(name: str) -> Problem:
+    """DTLZ7 with 8 floats: a front in pieces."""
+    return _not_given(name, "DTLZ7: 8 floats, 2 objectives, a front in pieces")
+
+
+def mixture(name: str) -> Problem:
+    """Two mixtures of Gaussians, with narrow holes."""
+    return _not_given(name, "mixtures of Gaussians: 2 floats, 2 objectives, narrow holes")
+
+
+def disc_brake(name: str) -> Problem:
+    """The design of a disc brake: 4 floats, 4 outcome constraints."""
+    return _not_given(name, "disc brake: 4 floats, 2 objectives, 4 outcome constraints")
+
+
+def mw7(name: str) -> Problem:
+    """MW7 with 6 floats: two outcome constraints cut the front into pieces."""
+    return _not_given(name, "MW7: 6 floats, 2 objectives, 2 outcome constraints")
+
+
+NOT_GIVEN: dict[str, tuple[Callable[[], Any], float]] = {
+    "dtlz7": (lambda: multi_objective.DTLZ7(dim=8, num_objectives=2), 189.42970320622132),
+    "mixture": (lambda: multi_objective.GMM(num_objectives=2), 0.1754816555575262),
+    "disc-brake": (multi_objective.DiscBrake, 11.211708940614015),
+    "mw7": (lambda: multi_objective.MW7(dim=6), 0.5033319435210073),
+}
+"""Functions of which BoTorch does not know the largest hypervolume, and what `benchmarks.search.largest` finds."""

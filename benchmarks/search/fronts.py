@@ -33,8 +33,19 @@ def front_of(
     proven: bool = False,
     noise: tuple[float, ...] = (),
     held_out: bool = False,
+    largest: float | None = None,
 ) -> Problem:
-    """The problem of one of BoTorch's functions of several objectives; the rest as for `Problem`."""
+    """The problem of one of BoTorch's functions of several objectives; the rest as for `Problem`.
+
+    Args:
+        name: of the problem.
+        summary: as `Problem` has it.
+        function: BoTorch's.
+        proven: as `Problem` has it.
+        noise: standard deviations.
+        held_out: as `Problem` has it.
+        largest: the largest hypervolume; None: BoTorch knows it.
+    """
     constrained = hasattr(function, "evaluate_slack_true")
     values = on_box(function)
 
@@ -45,7 +56,7 @@ def front_of(
         row = torch.tensor([list(params.values())], dtype=torch.double)
         return Outcome(found, tuple(function.evaluate_slack_true(row)[0].tolist()))
 
-    largest = float(function.max_hv)
+    largest = float(function.max_hv) if largest is None else largest
     return Problem(
         name,
         summary,

@@ -56,7 +56,16 @@ FRESH = {
     "forest": "fresh:forest",
     "model-choice": "fresh:model_choice",
 }
-FRESH_MULTI = {"zdt3": "fresh:zdt3", "car-side-impact": "fresh:car_side_impact"}
+FRESH_MULTI = {
+    "zdt1": "fresh:zdt1",
+    "zdt3": "fresh:zdt3",
+    "dtlz7": "fresh:dtlz7",
+    "mixture": "fresh:mixture",
+    "car-side-impact": "fresh:car_side_impact",
+    "branin-currin-in-a-disc": "fresh:branin_currin_in_a_disc",
+    "disc-brake": "fresh:disc_brake",
+    "mw7": "fresh:mw7",
+}
 SEVERAL = MULTI | FRESH_MULTI
 """Those with several objectives."""
 ALL = NAMED | HELD_OUT | MULTI | FRESH | FRESH_MULTI

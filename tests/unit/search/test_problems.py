@@ -46,6 +46,12 @@ FRONTS = {
     "penicillin": (2183455.9, (25.935, 57.612, 935.5)),
     "zdt3": (128.77812, (11.0, 11.0)),
     "car-side-impact": (484.72655, (45.4872, 4.5114, 13.3394, 10.3942)),
+    "zdt1": (120 + 2 / 3, (11.0, 11.0)),
+    "branin-currin-in-a-disc": (608.40042, (80.0, 12.0)),
+    "dtlz7": (189.42970, (15.0, 15.0)),
+    "mixture": (0.175482, (-0.2338, -0.2211)),
+    "disc-brake": (11.21171, (5.7771, 3.9651)),
+    "mw7": (0.503332, (1.2, 1.2)),
 }
 """Largest hypervolume and reference point."""
 TRAININGS = ("xgboost", "mlp", "svm", "forest", "model-choice")
