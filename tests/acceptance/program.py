@@ -132,6 +132,10 @@ class Project:
         found: list[dict[str, Any]] = json.loads(out)
         return found
 
+    def seen(self) -> list[dict[str, Any]]:
+        """What trainings have noted, a line each."""
+        return [json.loads(line) for line in (self.folder / "seen.jsonl").read_text().splitlines()]
+
     def ended(self) -> int:
         """How many points the store says have ended, while steering runs; 0 before there is a store."""
         name = yaml.safe_load((self.folder / "config.yaml").read_text())["name"]

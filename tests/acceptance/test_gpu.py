@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -65,10 +64,6 @@ def project(folder: Path, points: int = 4, mib: int = 0, **evaluation: Any) -> P
     return made
 
 
-def seen(made: Project) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (made.folder / "seen.jsonl").read_text().splitlines()]
-
-
 def at_once(spans: list[dict[str, Any]]) -> int:
     """How many trainings ran side by side, at most."""
     found: int = max(
@@ -79,6 +74,15 @@ def at_once(spans: list[dict[str, Any]]) -> int:
 
 def mps_processes() -> list[str]:
     return [each.name() for each in psutil.process_iter() if each.name().startswith("nvidia-cuda-mps")]
+
+
+def sharing_through_mps(folder: Path) -> tuple[Project, subprocess.Popen[str]]:
+    """A run whose trainings share a GPU until there is no file ``hold``; the service is up."""
+    made = project(folder, gpus=0.25, mps=True)
+    (folder / "hold").touch()
+    steering = made.start("--config", "config.yaml")
+    wait_for(lambda: "nvidia-cuda-mps-server" in mps_processes(), what="the service", timeout_s=60)
+    return made, steering
 
 
 def test_the_gpus_are_those_of_nvidia_smi() -> None:
@@ -103,46 +107,40 @@ def test_slots_are_shown(tmp_path: Path) -> None:
 def test_each_training_has_a_gpu_to_itself(tmp_path: Path) -> None:
     made = project(tmp_path, gpus=1)
     made.steer()
-    assert all(each["devices"] == 1 for each in seen(made))
-    assert all(each["uuid"] == each[VISIBLE] for each in seen(made))
-    assert {each["uuid"] for each in seen(made)} <= {gpu.uuid for gpu in GPUS}
-    assert at_once(seen(made)) <= len(GPUS)
+    assert all(each["devices"] == 1 for each in made.seen())
+    assert all(each["uuid"] == each[VISIBLE] for each in made.seen())
+    assert {each["uuid"] for each in made.seen()} <= {gpu.uuid for gpu in GPUS}
+    assert at_once(made.seen()) <= len(GPUS)
 
 
 def test_a_training_may_see_no_gpu(tmp_path: Path) -> None:
     made = project(tmp_path, points=1, gpus=0)
     made.steer()
-    assert [each["devices"] for each in seen(made)] == [0]
+    assert [each["devices"] for each in made.seen()] == [0]
 
 
 def test_shares_without_mps(tmp_path: Path) -> None:
     made = project(tmp_path, gpus=0.25, mps=False)
     made.steer()
-    assert [each["devices"] for each in seen(made)] == [1] * 4
-    assert at_once(seen(made)) > 1
+    assert [each["devices"] for each in made.seen()] == [1] * 4
+    assert at_once(made.seen()) > 1
     assert not mps_processes()
 
 
 @needs_mps
 def test_shares_through_mps_which_ends_with_the_worker(tmp_path: Path) -> None:
-    made = project(tmp_path, gpus=0.25, mps=True)
-    (tmp_path / "hold").touch()
-    steering = made.start("--config", "config.yaml")
-    wait_for(lambda: "nvidia-cuda-mps-server" in mps_processes(), what="the service", timeout_s=60)
+    made, steering = sharing_through_mps(tmp_path)
     (tmp_path / "hold").unlink()
     out, err = steering.communicate(timeout=120)
     assert steering.returncode == 0, out + err
-    assert all(each["CUDA_MPS_PIPE_DIRECTORY"] and each["devices"] == 1 for each in seen(made))
-    assert at_once(seen(made)) > 1
+    assert all(each["CUDA_MPS_PIPE_DIRECTORY"] and each["devices"] == 1 for each in made.seen())
+    assert at_once(made.seen()) > 1
     wait_for(lambda: not mps_processes(), what="the end of the service")
 
 
 @needs_mps
 def test_the_service_of_a_killed_worker_ends(tmp_path: Path) -> None:
-    made = project(tmp_path, gpus=0.25, mps=True)
-    (tmp_path / "hold").touch()
-    steering = made.start("--config", "config.yaml")
-    wait_for(lambda: "nvidia-cuda-mps-server" in mps_processes(), what="the service", timeout_s=60)
+    _, steering = sharing_through_mps(tmp_path)
     for child in psutil.Process(steering.pid).children(recursive=True):
         if "evaluation" in " ".join(child.cmdline()):
             os.kill(child.pid, signal.SIGKILL)

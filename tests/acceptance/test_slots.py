@@ -72,26 +72,22 @@ def project(folder: Path, points: int = 6, name: str = "demo", **evaluation: Any
     return made
 
 
-def seen(made: Project) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (made.folder / "seen.jsonl").read_text().splitlines()]
-
-
 def test_each_training_sees_one_gpu_and_all_gpus_are_used(tmp_path: Path) -> None:
     made = project(tmp_path, gpus=1)
     made.steer(env=env(GPUS))
-    assert {each["CUDA_VISIBLE_DEVICES"] for each in seen(made)} == {"GPU-a", "GPU-b"}
-    by_slot = {each["HPO_STEER_SLOT"]: each["CUDA_VISIBLE_DEVICES"] for each in seen(made)}
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in made.seen()} == {"GPU-a", "GPU-b"}
+    by_slot = {each["HPO_STEER_SLOT"]: each["CUDA_VISIBLE_DEVICES"] for each in made.seen()}
     assert len(by_slot) == 2
-    assert all(by_slot[each["HPO_STEER_SLOT"]] == each["CUDA_VISIBLE_DEVICES"] for each in seen(made))
-    assert all(each["XLA_PYTHON_CLIENT_MEM_FRACTION"] is None for each in seen(made))
+    assert all(by_slot[each["HPO_STEER_SLOT"]] == each["CUDA_VISIBLE_DEVICES"] for each in made.seen())
+    assert all(each["XLA_PYTHON_CLIENT_MEM_FRACTION"] is None for each in made.seen())
 
 
 def test_workers_of_one_machine_share_its_gpus_out(tmp_path: Path) -> None:
     made = project(tmp_path, gpus=0.5, workers=2, points=12)
     out, _ = made.steer(env=env(GPUS))
-    uses = {(each["CUDA_VISIBLE_DEVICES"], each["HPO_STEER_SLOT"]) for each in seen(made)}
+    uses = {(each["CUDA_VISIBLE_DEVICES"], each["HPO_STEER_SLOT"]) for each in made.seen()}
     assert {gpu for gpu, _ in uses} == {"GPU-a", "GPU-b"}
-    assert all(each["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450" for each in seen(made))
+    assert all(each["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450" for each in made.seen())
     assert "12 points" in out
     assert "2 workers here, 4 slots" in out
 
@@ -99,29 +95,29 @@ def test_workers_of_one_machine_share_its_gpus_out(tmp_path: Path) -> None:
 def test_several_gpus_a_point(tmp_path: Path) -> None:
     made = project(tmp_path, points=2, gpus=2)
     made.steer(env=env(GPUS))
-    assert [each["CUDA_VISIBLE_DEVICES"] for each in seen(made)] == ["GPU-a,GPU-b"] * 2
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in made.seen()] == ["GPU-a,GPU-b"] * 2
 
 
 def test_cores_are_pinned_and_threads_bounded(tmp_path: Path) -> None:
     cores = list(look().cores)
     made = project(tmp_path, cores=1)
     made.steer(env=env())
-    assert {tuple(each["cores"]) for each in seen(made)} == {(core,) for core in cores}
-    assert {each["OMP_NUM_THREADS"] for each in seen(made)} == {"1"}
+    assert {tuple(each["cores"]) for each in made.seen()} == {(core,) for core in cores}
+    assert {each["OMP_NUM_THREADS"] for each in made.seen()} == {"1"}
 
 
 def test_trainings_side_by_side_start_a_thread_for_each_core_between_them(tmp_path: Path) -> None:
     cores = len(look().cores)
     made = project(tmp_path, slots=2 * cores)
     made.steer(env=env())
-    assert {each["OMP_NUM_THREADS"] for each in seen(made)} == {"1"}
-    assert all(len(each["cores"]) == cores for each in seen(made)), "they may run anywhere"
+    assert {each["OMP_NUM_THREADS"] for each in made.seen()} == {"1"}
+    assert all(len(each["cores"]) == cores for each in made.seen()), "they may run anywhere"
 
 
 def test_what_the_config_says_of_threads_wins(tmp_path: Path) -> None:
     made = project(tmp_path, points=2, slots=2, env={"OMP_NUM_THREADS": "3"})
     made.steer(env=env())
-    assert {each["OMP_NUM_THREADS"] for each in seen(made)} == {"3"}
+    assert {each["OMP_NUM_THREADS"] for each in made.seen()} == {"3"}
 
 
 def test_a_training_beyond_its_memory_is_ended(tmp_path: Path) -> None:
@@ -214,7 +210,7 @@ def test_a_second_experiment_waits_for_the_gpus_of_the_first(tmp_path: Path) -> 
     for each in (process, other):
         each.communicate(timeout=60)
         assert each.returncode == 0
-    assert len(seen(second)) == 2
+    assert len(second.seen()) == 2
 
 
 @pytest.mark.rabbitmq
