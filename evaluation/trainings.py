@@ -399,5 +399,6 @@ def _content(attempt: SlotAttempt, outcome: Outcome) -> dict[str, Any]:
         "failure": outcome.failure,
         "started_at": attempt.started_at or time.time(),
         "duration_s": attempt.duration_s if outcome.duration_s is None else outcome.duration_s,
+        "load_s": outcome.load_s,
         "log": handle.log_tail()[-MAX_LOG_CHARS:] if outcome.failure and handle else "",
     }

@@ -434,6 +434,7 @@ class Result(WorkerEvent):
         duration_s: how long it ran.
         log: the last lines of its log.
         gpus: the GPUs, or slices, that its slot had; None: it had none of its own.
+        load_s: how long of that its process took to load the user's function; None: that was not done for it alone.
     """
 
     model_config = ConfigDict(
@@ -455,6 +456,7 @@ class Result(WorkerEvent):
     duration_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S)]
     log: Annotated[str, Field(max_length=MAX_LOG), AfterValidator(_without_nul)] = ""
     gpus: Annotated[list[Name], Field(max_length=MAX_GPUS_OF_A_SLOT)] | None = None
+    load_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S)] | None = None
 
     @model_validator(mode="after")
     def _one_outcome(self) -> Result:

@@ -10,7 +10,7 @@ from hpo_steer.algorithm import Failure, FailureKind
 from hpo_steer.limits import SEM
 from hpo_steer.messages import Cancel, Report, Result, Started, Stop
 from steering.failures import Ending, last_lines
-from steering.idleness import IdleAdvice
+from steering.idleness import IdleAdvice, LoadAdvice
 from steering.reports import Reports
 from steering.store.base import AttemptRecord, Transaction
 
@@ -67,7 +67,7 @@ class Attempts:
         self._book, self._ledger, self._searches, self._fleet = book, ledger, searches, fleet
         self._clock, self._notify = clock, notify
         self._reports = Reports(experiment, book=book, ledger=ledger, clock=clock, notify=notify)
-        self._idle = IdleAdvice(experiment, fleet, notify)
+        self._idle, self._loads = IdleAdvice(experiment, fleet, notify), LoadAdvice(notify)
         self.dropped = 0
         self.retries = 0
         self.streak: list[tuple[int, str, Failure]] = []
@@ -184,7 +184,7 @@ class Attempts:
             if point.claimant is not None and point.claimant[0] == event.worker:
                 point.claimant = None
             return
-        self._measure(event.duration_s, whole=not isinstance(outcome, Failure))
+        self._measure(event, whole=not isinstance(outcome, Failure))
         if point.state == "queued":
             self._fleet.add_busy(event.duration_s)
             if not current:  # whoever is handed the next attempt may drop it
@@ -240,9 +240,11 @@ class Attempts:
             self._notify("released", f"point {event.point} was released ({why}); it goes out again")
             self._requeue(point, 0.0)
 
-    def _measure(self, duration_s: float, *, whole: bool) -> None:
+    def _measure(self, event: Result, *, whole: bool) -> None:
+        duration_s = event.duration_s
         if whole:
             self._idle.ended(duration_s)
+            self._loads.ended(duration_s, event.load_s)
         known = self.typical_s if self.typical_s is not None else duration_s
         self.typical_s = known + 0.1 * (duration_s - known) if duration_s < 1.0 else duration_s
 

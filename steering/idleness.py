@@ -1,10 +1,11 @@
-"""What a trigger costs: how busy it keeps the slots where trainings take as different times as they do here."""
+"""What keeps slots from training: a trigger that waits for the slowest, and imports before each point."""
 
 from __future__ import annotations
 
 import heapq
 import math
 import random
+import statistics
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ _BUSY, _WORTH = 0.7, 0.08
 """Nothing is said of a trigger that keeps this share busy, as the default does, nor of one that gains less."""
 _FRACTIONS = (0.75, 0.5)
 _POINTS = 4000
+_LOADS = 4
+"""Trainings of which the imports are looked at; the first ones may find cold disks."""
+_LONG_S, _LARGE = 1.0, 0.05
+"""Nothing is said of imports that take less time, or a smaller share of a training's."""
 
 
 class IdleAdvice:
@@ -75,6 +80,39 @@ class IdleAdvice:
             f"trigger fraction {fraction:g} keeps about {100 * busy:.0f} % of the slots busy at this spread of "
             f"training times; {', '.join([*others, 'top_up nearly all'])} (steering.trigger)",
         )
+
+
+class LoadAdvice:
+    """Says once in a session how much of each training goes into loading the user's code, if it is much.
+
+    Args:
+        notify: hears it.
+    """
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._seen: list[tuple[float, float]] = []
+
+    def ended(self, duration_s: float, load_s: float | None) -> None:
+        """A training has ended with values.
+
+        Args:
+            duration_s: how long it took.
+            load_s: how much of that its imports; None: they are not paid for each point.
+        """
+        if load_s is None or len(self._seen) == _LOADS:
+            return
+        self._seen.append((load_s, duration_s))
+        if len(self._seen) < _LOADS:
+            return
+        loads, durations = zip(*self._seen, strict=True)
+        load, share = statistics.median(loads), sum(loads) / max(sum(durations), 1e-9)
+        if load >= _LONG_S and share >= _LARGE:
+            self._notify(
+                "warning",
+                f"each point begins with {load:.1f} s of imports, {100 * min(share, 1.0):.0f} % of its time: "
+                "evaluation.reuse: true pays them once for each slot",
+            )
 
 
 def busy_share(

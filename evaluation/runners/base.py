@@ -43,6 +43,7 @@ class Outcome:
         metrics: finite numbers by name.
         failure: why there are none.
         duration_s: how long it took, where its process has measured that.
+        load_s: how long its process took beforehand to load the user's function, if it did so for this attempt alone.
         terminated: it was ended by a SIGTERM that did not come from its handle.
         rest: what is still to be done for it before its checkpoint is saved; it may block, so not in the loop.
     """
@@ -50,6 +51,7 @@ class Outcome:
     metrics: Mapping[str, float] | None = None
     failure: FailureInfo | None = None
     duration_s: float | None = None
+    load_s: float | None = None
     terminated: bool = False
     rest: Callable[[], None] | None = None
 

@@ -199,7 +199,9 @@ class _OneShot(Handle):
             outcome = failed("error", f"the training {self._child.group.died(code, 'before it returned')}")
             return replace(outcome, terminated=terminated(code))
         outcome = self._child.target.outcome(self._answer)
-        return replace(outcome, duration_s=None)  # its start and end count too
+        return replace(
+            outcome, duration_s=None, load_s=self._answer.get("load_s")
+        )  # its start and end count too
 
     def stop(self) -> None:
         self._child.group.terminate()

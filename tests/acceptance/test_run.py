@@ -48,6 +48,16 @@ def test_json_summary_and_a_run_that_is_done_stays_done(tmp_path: Path) -> None:
     assert (again["points"], again["best"]) == (20, first["best"])
 
 
+@pytest.mark.parametrize("reuse", [False, True])
+def test_slow_imports_are_said_where_each_point_pays_for_them(tmp_path: Path, reuse: bool) -> None:
+    steering = {"max_points": 5, "points_per_iteration": 5}
+    project = Project(tmp_path, steering=steering, evaluation={"workers": 2, "reuse": reuse})
+    file = tmp_path / "train.py"
+    file.write_text(f"import time\ntime.sleep(1.2)\n{file.read_text()}")
+    out, err = project.steer()
+    assert ("s of imports" in out + err) is not reuse
+
+
 @pytest.mark.parametrize("algorithm", ["random", "bayesian"])
 def test_killed_half_way_it_proposes_the_points_of_an_undisturbed_run(tmp_path: Path, algorithm: str) -> None:
     quiet = Project(tmp_path / "quiet", algorithm=algorithm)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from steering.fleet import Fleet
-from steering.idleness import IdleAdvice, busy_share
+from steering.idleness import IdleAdvice, LoadAdvice, busy_share
 from tests.unit.steering.simulation import experiment
 
 if TYPE_CHECKING:
@@ -76,3 +76,24 @@ def test_a_trigger_that_leaves_much_idle_is_said_once_and_with_figures() -> None
 )
 def test_nothing_is_said(durations: list[float], slots: int, steering: dict[str, Any]) -> None:
     assert said_of(durations, slots, **steering) == []
+
+
+def loads_said_of(*trainings: tuple[float, float | None]) -> list[str]:
+    said = list[str]()
+    advice = LoadAdvice(lambda kind, text: said.append(f"{kind}: {text}"))
+    for duration_s, load_s in trainings:
+        advice.ended(duration_s, load_s)
+    return said
+
+
+def test_imports_that_take_much_of_each_point_are_said_once() -> None:
+    (said,) = loads_said_of((20.0, 9.0), (10.0, 3.0), (10.0, 3.2), (10.0, 3.0), (10.0, 3.0), (10.0, 3.0))
+    assert said == (
+        "warning: each point begins with 3.1 s of imports, 36 % of its time: evaluation.reuse: true pays them "
+        "once for each slot"
+    )
+
+
+@pytest.mark.parametrize(("duration_s", "load_s"), [(1.5, 0.9), (100.0, 4.0), (5.0, None), (0.0, 0.0)])
+def test_imports_that_hardly_matter_are_not_said(duration_s: float, load_s: float | None) -> None:
+    assert loads_said_of(*[(duration_s, load_s)] * 20) == []
