@@ -199,9 +199,8 @@ class _OneShot(Handle):
             outcome = failed("error", f"the training {self._child.group.died(code, 'before it returned')}")
             return replace(outcome, terminated=terminated(code))
         outcome = self._child.target.outcome(self._answer)
-        return replace(
-            outcome, duration_s=None, load_s=self._answer.get("load_s")
-        )  # its start and end count too
+        # its start and end count too, so the time it has measured is not all
+        return replace(outcome, duration_s=None, load_s=self._answer.get("load_s"))
 
     def stop(self) -> None:
         self._child.group.terminate()
