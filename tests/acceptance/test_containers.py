@@ -225,7 +225,7 @@ def test_a_config_of_phpo_from_pandas_documentation_runs_with_the_real_hpogrid(
     points = folder.points("user.me.panda")
     assert [point["state"] for point in points] == ["done"] * 6
     assert {tuple(sorted(point["params"])) for point in points} == {tuple(sorted(space))}
-    assert len({json.dumps(point["params"]) for point in points}) == 6
+    assert len({json.dumps(point["params"]) for point in points}) > 3, "it has no seed, and may repeat itself"
     logs = folder.path / "runs/user.me.panda/logs"
     assert (logs / "1-1.metrics.tgz").stat().st_size
     assert (logs / "1-1.log").read_text().splitlines()[0] == "/srv/workDir"
