@@ -4,7 +4,8 @@ Standard library only, Python 3.9 or later: it runs in the user's interpreter, w
 nothing else of ours. A worker starts it as ``python -c BOOTSTRAP LINK SETUP``. It reads one JSON request a
 line from an inherited socket (in a container: from standard input), and answers each with a line,
 ``{"metrics": {...}}`` or ``{"failure": {"kind": ..., "message": ...}}``. What the training prints goes to the
-log, never to that socket. Beside it are `duration_s`, the seconds of the evaluation, and `load_s`, those of loading.
+log, never to that socket. Beside it are `duration_s`, the seconds of the evaluation, and from a
+child for one request `load_s`, those of loading.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def main() -> None:
             began = time.perf_counter()
             answer = _evaluate(function, broken, setup, request)
             answer["duration_s"] = round(time.perf_counter() - began, 6)
-            answer["load_s"] = load_s
+            if setup["once"]:
+                answer["load_s"] = load_s
             answer["key"] = request["key"]
             if os.getpid() != owner:  # a fork of the training has come back to here
                 os._exit(0)

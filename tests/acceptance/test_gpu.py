@@ -47,7 +47,7 @@ def train(params):
 
 @pytest.fixture(autouse=True)
 def _own_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests side by side are no rivals for the GPU; sockets of MPS have short paths."""
+    """Tests side by side are no rivals for the GPU."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
 
