@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from algorithms.candidates import Candidates
 from algorithms.feasibility import (
@@ -26,6 +25,7 @@ from algorithms.local_search import LocalSearch
 from algorithms.modelled import Modelled
 from algorithms.neighbours import around, throughout
 from algorithms.pruned import guessed
+from algorithms.scrambled import MAX_DIMENSION, ScrambledSobol
 from algorithms.surrogate import surrogates
 from hpo_steer.errors import ConfigError
 from hpo_steer.outcomes import OutcomeConstraint
@@ -257,6 +257,6 @@ class Bayesian(Modelled):
 
 def _normals(count: int, rng: np.random.Generator) -> Array:
     """Quasi-random standard normal numbers, ``count x s``."""
-    uniform = qmc.Sobol(min(count, qmc.Sobol.MAXDIM), rng=rng).random(_SCENARIOS).T
+    uniform = ScrambledSobol(min(count, MAX_DIMENSION), rng).rows(0, _SCENARIOS).T
     normals: Array = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
     return normals

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import qmc
 
 from algorithms.ensemble import Acquisition, Ensemble
 from algorithms.feasibility import Limit, keeping, outcome_limit, slacks_of, validity_limit, variances
@@ -18,6 +17,7 @@ from algorithms.local_search import LocalSearch
 from algorithms.modelled import Modelled
 from algorithms.neighbours import around, between, throughout
 from algorithms.reference import reference_point
+from algorithms.scrambled import MAX_DIMENSION, ScrambledSobol
 from algorithms.surrogate import Surrogate, surrogates
 from hpo_steer.errors import ConfigError, nearest
 
@@ -343,7 +343,7 @@ class Mobo(Modelled):
     def _normals(self, count: int, models: int, rng: np.random.Generator) -> list[Array]:
         """Quasi-random standard normal numbers, ``count x s`` for each model."""
         scenarios = _SCENARIOS.get(len(self.objectives), 32)
-        uniform = qmc.Sobol(min(count * models, qmc.Sobol.MAXDIM), rng=rng).random(scenarios).T
+        uniform = ScrambledSobol(min(count * models, MAX_DIMENSION), rng).rows(0, scenarios).T
         normals: Array = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
         return list(normals.reshape(models, count, scenarios))
 

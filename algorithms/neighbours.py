@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import qmc
+
+from algorithms.scrambled import ScrambledSobol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,8 +20,7 @@ _BEYOND = 0.25
 
 def throughout(d: int, count: int, rng: np.random.Generator) -> Array:
     """`count` rows or more, a power of 2 and at least 16, spread evenly over the cube."""
-    rows: Array = qmc.Sobol(d, rng=rng).random_base2(max(int(count - 1).bit_length(), 4))
-    return rows
+    return ScrambledSobol(d, rng).rows(0, 2 ** max(int(count - 1).bit_length(), 4))
 
 
 def around(base: Array, count: int, unordered: NDArray[np.bool_], rng: np.random.Generator) -> Array:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scipy.stats import qmc
-
 from algorithms.history import HistoryAlgorithm
+from algorithms.scrambled import MAX_DIMENSION, ScrambledSobol
 from hpo_steer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from hpo_steer.objectives import Objective
     from hpo_steer.space import Params, SearchSpace
 
-_BLOCK = 256  # a power of two: SciPy warns about others, and aligned blocks are one and the same sequence
+_BLOCK = 256
 
 
 class SobolSequence:
@@ -27,9 +26,9 @@ class SobolSequence:
     """
 
     def __init__(self, dimension: int, seed: int) -> None:
-        if dimension > qmc.Sobol.MAXDIM:
-            raise ConfigError("algorithm", f"a Sobol sequence has at most {qmc.Sobol.MAXDIM} dimensions")
-        self._engine = qmc.Sobol(dimension, scramble=True, rng=seed & 0xFFFF_FFFF_FFFF_FFFF)
+        if dimension > MAX_DIMENSION:
+            raise ConfigError("algorithm", f"a Sobol sequence has at most {MAX_DIMENSION} dimensions")
+        self._points = ScrambledSobol(dimension, seed & 0xFFFF_FFFF_FFFF_FFFF)
         self._rows: list[list[float]] = []
         self._first = 0
 
@@ -42,11 +41,7 @@ class SobolSequence:
             start += 1
 
     def _load(self, first: int) -> None:
-        if first < self._engine.num_generated:
-            self._engine.reset()
-        if first > self._engine.num_generated:
-            self._engine.fast_forward(first - self._engine.num_generated)
-        self._rows = self._engine.random(_BLOCK).tolist()
+        self._rows = self._points.rows(first, _BLOCK).tolist()
         self._first = first
 
 
