@@ -67,6 +67,11 @@ class Budgets:
                 spent = budget.of(point.params)
                 self._longest[point.model] = max(spent, self._longest.get(point.model, spent))
 
+    def name(self, model: str) -> str | None:
+        """The parameter that is the budget of a model's points, if one is."""
+        budget = self._budgets.get(model)
+        return budget.name if budget else None
+
     def lacking(self, point: PointRecord) -> float:
         """What a point was trained for less than the longest of its model; 0 for those, and without a budget."""
         budget = self._budgets.get(point.model)

@@ -25,6 +25,7 @@ from steering.words import plural
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, LoadedConfig, Model
     from hpo_steer.space import Params, SearchSpace
+    from steering.budget import Budgets
     from steering.store.base import Store
 
 _KEY = "warm_start"
@@ -41,11 +42,15 @@ class Row:
         where: that it comes from, for messages.
         params: as they were there.
         values: of everything measured; empty for a guess.
+        budget: the parameter that said there how long a point was trained, if one did.
+        lacking: what the point was trained for less than others of its model there.
     """
 
     where: str
     params: Mapping[str, Any]
     values: Mapping[str, float]
+    budget: str | None = None
+    lacking: float = 0.0
 
 
 @dataclass
@@ -71,7 +76,7 @@ def read_starts(config: LoadedConfig) -> dict[str, Start]:
     """
     experiment = config.experiment
     starts = {}
-    runs: dict[str, tuple[list[str], list[PointRecord]]] = {}
+    runs: dict[str, _Run] = {}
     for model in experiment.models:
         reader = _Reader(experiment, model, config.folder, runs)
         for number, entry in enumerate(experiment.warm_start):
@@ -125,6 +130,15 @@ def write_starts(
                 transaction.end_point(replace(ended, told=record.number + 1))
 
 
+@dataclass(frozen=True)
+class _Run:
+    """An earlier run: its models, its points with values, and how long these were trained."""
+
+    models: list[str]
+    points: list[PointRecord]
+    budgets: Budgets
+
+
 class _Reader:
     """Reads the sources for one model.
 
@@ -132,7 +146,7 @@ class _Reader:
         experiment: the config.
         model: which.
         folder: that sources are named relative to.
-        runs: of each run that was read, its models and its points with values; shared by all models.
+        runs: those that were read, by their names here; shared by all models.
     """
 
     def __init__(
@@ -140,7 +154,7 @@ class _Reader:
         experiment: Experiment,
         model: Model,
         folder: Path,
-        runs: dict[str, tuple[list[str], list[PointRecord]]],
+        runs: dict[str, _Run],
     ) -> None:
         self._experiment, self._model, self._folder, self._runs = experiment, model, folder, runs
         self._space: SearchSpace = experiment.space(model)
@@ -215,21 +229,23 @@ class _Reader:
         rows = list(self._run(place, key) if "run" in entry else self._csv(place, key))
         if not rows:
             raise ConfigError(key, f"{place} holds no point with values; drop it")
-        fitting = self._fitting(rows, fixed, key, place)
+        whole = [row for row in rows if best is not None or self._comparable(row)]
+        fitting = self._fitting(whole, fixed, key, place)
         if best is None:
             taken = sum(self._add(params, dict(row.values)) for row, params in fitting)
             what = "known"
         else:
-            ranked = sorted(fitting, key=lambda pair: self._loss(pair[0]))
+            ranked = sorted(fitting, key=lambda pair: (pair[0].lacking, *self._loss(pair[0])))
             taken = 0
             for _, params in ranked:
                 taken += taken < best and self._add(params, None)
             what = "evaluated first"
         text = f"{plural(taken, 'point')} of {place} {'is' if taken == 1 else 'are'} {what}"
-        left = len(rows) - len(fitting)
-        self.start.notes.append(
-            text + (f"; {left} of {len(rows)} do not fit the search space" if left else "")
-        )
+        if short := len(rows) - len(whole):
+            text += f"; {short} of {len(rows)} were trained less than others there"
+        if left := len(whole) - len(fitting):
+            text += f"; {left} of {len(rows)} do not fit the search space"
+        self.start.notes.append(text)
 
     def _fixed(self, entry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         fixed = entry.get("set") or {}
@@ -271,6 +287,10 @@ class _Reader:
                 del kept[p.name]
         return kept
 
+    def _comparable(self, row: Row) -> bool:
+        """Whether a value is one of a whole training, or of a budget that this search knows as a parameter too."""
+        return not row.lacking or row.budget in self._space
+
     def _loss(self, row: Row) -> tuple[bool, float]:
         """Smaller is better: points that keep the outcome constraints first, by the first objective."""
         goal = self._experiment.goals[0]
@@ -280,20 +300,22 @@ class _Reader:
     def _run(self, place: str, key: str) -> Iterator[Row]:
         if place not in self._runs:
             self._runs[place] = self._read_run(place, key)
-        names, points = self._runs[place]
-        own = self._model.name if self._model.name in names else None
-        for point in (p for p in points if own in (None, p.model)):
+        run = self._runs[place]
+        own = self._model.name if self._model.name in run.models else None
+        for point in (p for p in run.points if own in (None, p.model)):
             measured = {**(point.metrics or {}), **(point.values or {})}
             values = self._measured(measured, f"point {point.id} of {place}", key)
-            yield Row(f"point {point.id}", point.params, values)
+            budget, lacking = run.budgets.name(point.model), run.budgets.lacking(point)
+            yield Row(f"point {point.id}", point.params, values, budget, lacking)
 
-    def _read_run(self, place: str, key: str) -> tuple[list[str], list[PointRecord]]:
+    def _read_run(self, place: str, key: str) -> _Run:
         beside = self._folder / place
         try:
             with open_view(
                 str(beside) if is_run(beside) else place, store=Path(self._experiment.store.folder)
             ) as view:
-                return [m.name for m in view.models], [p for p in view.points if p.state == "done"]
+                done = [p for p in view.points if p.state == "done"]
+                return _Run([m.name for m in view.models], done, view.budgets)
         except UserError as exc:
             raise ConfigError(key, str(exc)) from None
 

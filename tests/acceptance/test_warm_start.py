@@ -117,3 +117,42 @@ def test_each_model_takes_its_namesakes_points_and_a_new_one_all(tmp_path: Path)
     assert sorted(json.dumps(p["params"]) for p in known if p["model"] == "c") == sorted(
         json.dumps(p["params"]) for p in before
     )
+
+
+def test_values_of_short_trainings_are_not_taken_for_those_of_whole_ones(tmp_path: Path) -> None:
+    """With few epochs the loss happens to look lower."""
+    (tmp_path / "short.py").write_text(
+        "def train(params):\n    return (params['x'] - 0.3) ** 2 + params['epochs'] / 100\n"
+    )
+    project = Project(
+        tmp_path,
+        search_space={"epochs": {"type": "int", "low": 1, "high": 9}},
+        algorithm={"name": "successive_halving", "budget": "epochs"},
+        steering={"max_points": 45, "points_per_iteration": 5, "trigger": {"fraction": 1.0}},
+        evaluation={"function": "short.py:train"},
+    )
+    project.steer()
+    before = project.points()
+    whole = sorted((p for p in before if p["params"]["epochs"] == 9), key=lambda p: p["values"]["loss"])
+    assert 1 < len(whole) < len(before)
+    later: dict[str, Any] = {"steering": {"max_points": 2, "points_per_iteration": 2}}
+    project.configure(name="known", warm_start=["demo"], **later)
+    out, _ = project.steer()
+    short = len(before) - len(whole)
+    assert f"{len(whole)} points of demo are known; {short} of {len(before)} were trained less" in out
+    known = [p for p in project.points() if p["iteration"] == 0]
+    assert sorted(p["values"]["loss"] for p in known) == [p["values"]["loss"] for p in whole]
+    project.configure(name="guess", warm_start=[{"run": "demo", "best": 2}], **later)
+    project.steer()
+    assert [p["params"]["x"] for p in project.points()] == [p["params"]["x"] for p in whole[:2]]
+
+
+def test_a_search_that_knows_the_budget_as_a_parameter_takes_all(tmp_path: Path) -> None:
+    halving = {"name": "successive_halving", "budget": "k"}
+    few = {"max_points": 12, "points_per_iteration": 4}
+    project = Project(tmp_path, algorithm=halving, steering=few)
+    project.steer()
+    project.configure(name="more", algorithm=halving, steering=few, warm_start=["demo"])
+    out, _ = project.steer()
+    assert "12 points of demo are known" in out
+    assert "trained less" not in out
