@@ -26,6 +26,8 @@ _COMPARED_ON = 150
 _DOUBT = 5.0
 """Models whose evidence differs by less than this are equally good."""
 _TAIL = 5.0
+_APART = math.log(1.5)
+"""Units that differ by less make much the same scale."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +89,24 @@ class _Scale:
         values: ``n``, standardized.
         slope: the mean logarithm of the derivative by the outcomes as they were.
         warp: what was done to outcomes from 0 to 1.
+        bound: where an outcome of 0 lies.
     """
 
     values: Array
     slope: float
     warp: Warp
+    bound: float
 
     @classmethod
-    def of(cls, values: Array, slope: float = 0.0, shift: float | None = None) -> _Scale:
-        """Standardizes values that are some function of the outcomes."""
+    def of(cls, values: Array, slope: float = 0.0, shift: float | None = None, bound: float = 0.0) -> _Scale:
+        """Standardizes values that are some function of the outcomes; of 0 it makes `bound`."""
         spread, centre = float(values.std()) or 1.0, float(values.mean())
         warp = Warp(shift=shift, centre=centre, spread=spread)
-        return cls((values - centre) / spread, slope - math.log(spread), warp)
+        return cls((values - centre) / spread, slope - math.log(spread), warp, (bound - centre) / spread)
+
+    def turned(self) -> _Scale:
+        """The scale of outcomes whose negatives these are."""
+        return replace(self, values=-self.values, bound=-self.bound)
 
 
 def surrogates(
@@ -150,8 +158,10 @@ def _placed(model: Surrogate, unit: Warp) -> Surrogate:
 def bounded(features: Array, raw: Array, noise: Array | None = None) -> tuple[Surrogate, float]:
     """The model that explains a constrained outcome best, and where its bound, 0, lies on the model's scale.
 
-    Beside the outcomes as they are, a scale is tried that is finest around the bound: their bilogarithm (Eriksson and
-    Poloczek, Scalable Constrained Bayesian Optimization, AISTATS 2021).
+    Beside the outcomes as they are, scales are tried that are finest around the bound, their bilogarithms (Eriksson and
+    Poloczek, Scalable Constrained Bayesian Optimization, AISTATS 2021), and the logarithms of the distances from the
+    best and from the worst: many a constraint is flat over most of the space, and says there in its digits only how
+    far the bound is.
 
     Args:
         features: ``n x f``, in the unit cube.
@@ -164,19 +174,15 @@ def bounded(features: Array, raw: Array, noise: Array | None = None) -> tuple[Su
     y = np.clip(raw, min(low - reach, -unit), max(high + reach, unit)) / unit
     if np.ptp(y) <= 0.0:
         return _model(features, _Scale.of(np.zeros_like(y)), None, KINDS[0]), -float(np.sign(y[0]))
-    plain = _Scale.of(y)
-    scales = [(plain, -float(y.mean()) / float(y.std()))]
-    known = None
+    scales, known = [_Scale.of(y)], None
     if noise is None:
-        bent = np.sign(y) * np.log1p(np.abs(y))
-        slope = -float(np.log1p(np.abs(y)).mean())
-        scales.append((_Scale.of(bent, slope), -float(bent.mean()) / float(bent.std())))
+        scales = _likeliest(features, [*scales, *_bent(raw / unit)])
     else:
         known = np.maximum(noise / (unit * float(y.std())) ** 2, 1e-6)
-    models = [(_model(features, scale, known, KINDS[0]), scale, bound) for scale, bound in scales]
-    best, scale, bound = max(models, key=lambda each: each[0].evidence)
+    models = [(_model(features, scale, known, KINDS[0]), scale) for scale in scales]
+    best, scale = max(models, key=lambda each: each[0].evidence)
     others = [_model(features, scale, known, kind) for kind in KINDS[1:] if known is None or not kind.noisy]
-    return max([best, *others], key=lambda each: each.evidence), bound
+    return max([best, *others], key=lambda each: each.evidence), scale.bound
 
 
 def _best(models: list[Surrogate]) -> list[Surrogate]:
@@ -185,14 +191,39 @@ def _best(models: list[Surrogate]) -> list[Surrogate]:
 
 
 def _scales(features: Array, y: Array) -> list[_Scale]:
+    """The scales on which processes explain the outcomes best."""
+    return _likeliest(features, [_Scale.of(y), *(_logarithm(y, offset) for offset in _OFFSETS)])
+
+
+def _likeliest(features: Array, scales: list[_Scale]) -> list[_Scale]:
     """The scale of the highest evidence, and the second one if it is nearly as good."""
-    chosen = some(y, _COMPARED_ON)
+    chosen = some(scales[0].values, _COMPARED_ON)
     tried = []
-    for scale in (_Scale.of(y), *(_logarithm(y, offset) for offset in _OFFSETS)):
+    for scale in scales:
         part = fit(features[chosen], scale.values[chosen], starts=1)
-        tried.append((len(y) * (part.evidence + scale.slope), scale))
+        tried.append((len(features) * (part.evidence + scale.slope), scale))
     tried.sort(key=lambda each: -each[0])
     return [scale for evidence, scale in tried[:2] if evidence > tried[0][0] - _DOUBT]
+
+
+def _bent(y: Array) -> list[_Scale]:
+    """Scales on which constrained outcomes, to be 0 or less, are not evenly spaced.
+
+    The logarithm of the distance from the best needs outcomes that keep the bound, or else the bound itself may be
+    beyond its reach; that from the worst needs some that do not.
+    """
+    units = [1.0]
+    for side in (y[y > 0.0], -y[y < 0.0]):
+        unit = float(np.median(side)) if len(side) else 1.0
+        if all(abs(math.log(unit / other)) > _APART for other in units):
+            units.append(unit)
+    found = [
+        _Scale.of(np.sign(y) * np.log1p(np.abs(y) / unit), -float(np.log(unit + np.abs(y)).mean()))
+        for unit in units
+    ]
+    for offset in _OFFSETS:
+        found += [_logarithm(y, offset), _logarithm(-y, offset).turned()]
+    return [scale for scale in found if math.isfinite(scale.bound)]
 
 
 def _model(
@@ -215,5 +246,6 @@ def _logarithm(y: Array, offset: float) -> _Scale:
     """The logarithm of the distance from the best outcome."""
     least = float(y.min())
     shift = offset * float(np.median(y) - least) or offset * float(np.ptp(y))
-    distance = y - least + shift
-    return _Scale.of(np.log(distance), -float(np.log(distance).mean()), shift - least)
+    distances = np.log(y - least + shift)
+    bound = math.log(shift - least) if shift > least else -math.inf
+    return _Scale.of(distances, -float(distances.mean()), shift - least, bound)

@@ -56,6 +56,14 @@ FRESH = {
     "forest": "fresh:forest",
     "model-choice": "fresh:model_choice",
 }
+FRESH_CONSTRAINED = {
+    "gramacy": "constrained:gramacy",
+    "hartmann6-in-a-ball": "constrained:hartmann",
+    "spring": "constrained:spring",
+    "welded-beam": "constrained:welded_beam",
+    "speed-reducer": "constrained:speed_reducer",
+    "pressure-vessel": "constrained:pressure_vessel",
+}
 FRESH_MULTI = {
     "zdt1": "fresh:zdt1",
     "zdt3": "fresh:zdt3",
@@ -68,8 +76,15 @@ FRESH_MULTI = {
 }
 SEVERAL = MULTI | FRESH_MULTI
 """Those with several objectives."""
-ALL = NAMED | HELD_OUT | MULTI | FRESH | FRESH_MULTI
-KINDS = {"named": NAMED, "held-out": HELD_OUT, "multi": MULTI, "fresh": FRESH, "fresh-multi": FRESH_MULTI}
+ALL = NAMED | HELD_OUT | MULTI | FRESH | FRESH_CONSTRAINED | FRESH_MULTI
+KINDS = {
+    "named": NAMED,
+    "held-out": HELD_OUT,
+    "multi": MULTI,
+    "fresh": FRESH,
+    "fresh-constrained": FRESH_CONSTRAINED,
+    "fresh-multi": FRESH_MULTI,
+}
 """Groups that share no problem."""
 GROUPS = {**KINDS, "single": NAMED | HELD_OUT, "all": ALL}
 

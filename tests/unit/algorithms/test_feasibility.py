@@ -50,6 +50,16 @@ def test_one_wild_or_missing_slack_does_no_harm() -> None:
         assert limit.chance(BROKEN)[0] < 0.3
 
 
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_limit_that_is_flat_over_most_of_the_space_is_found_by_its_digits(side: float) -> None:
+    """As that of a beam, whose load over its strength goes with the fourth power: no point is beyond the bound yet."""
+    seen = AT[AT[:, 0] < 0.7]
+    limit = outcome_limit(seen, side * (10.0 ** (6.0 * seen[:, 0] - 4.5) - 1.0))
+    chance = limit.chance(np.array([[0.2, 0.5], [0.9, 0.5]]))
+    assert chance[:: int(side)][0] < 0.05
+    assert chance[:: int(side)][1] > 0.9
+
+
 def test_equal_slacks_lie_on_their_side() -> None:
     assert outcome_limit(AT, np.full(32, 3.0)).chance(KEPT)[0] > 0.5
     assert outcome_limit(AT, np.full(32, -3.0)).chance(KEPT)[0] < 0.5
