@@ -56,7 +56,7 @@ FRESH = {
     "forest": "fresh:forest",
     "model-choice": "fresh:model_choice",
 }
-FRESH_CONSTRAINED = {
+CONSTRAINED = {
     "gramacy": "constrained:gramacy",
     "hartmann6-in-a-ball": "constrained:hartmann",
     "spring": "constrained:spring",
@@ -76,13 +76,13 @@ FRESH_MULTI = {
 }
 SEVERAL = MULTI | FRESH_MULTI
 """Those with several objectives."""
-ALL = NAMED | HELD_OUT | MULTI | FRESH | FRESH_CONSTRAINED | FRESH_MULTI
+ALL = NAMED | HELD_OUT | MULTI | FRESH | CONSTRAINED | FRESH_MULTI
 KINDS = {
     "named": NAMED,
     "held-out": HELD_OUT,
     "multi": MULTI,
     "fresh": FRESH,
-    "fresh-constrained": FRESH_CONSTRAINED,
+    "constrained": CONSTRAINED,
     "fresh-multi": FRESH_MULTI,
 }
 """Groups that share no problem."""
