@@ -92,7 +92,8 @@ class Bayesian(Modelled):
         space: where points come from.
         objectives: exactly one.
         seed: fixes the initial points and the scenarios.
-        initial_points: before the model is used; default: ``max(2 d + 2, the first ask)`` in d dimensions.
+        initial_points: before the model is used; default: 2 d + 2 in d dimensions, up to 22, or
+            the first ask if that is more.
         candidates: spread over the cube in every ask; half as many more around the best points.
         outcome_constraints: on metrics that are told beside the objective, such as ``latency_ms <= 20``.
 

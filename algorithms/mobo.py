@@ -97,7 +97,8 @@ class Mobo(Modelled):
         space: where points come from.
         objectives: two to six; a `reference` is the worst value that counts. Where it is missing it is inferred.
         seed: fixes the initial points and the scenarios.
-        initial_points: before the models are used; default: ``max(2 d + 2, the first ask)`` in d dimensions.
+        initial_points: before the models are used; default: 2 d + 2 in d dimensions, up to 22, or
+            the first ask if that is more.
         candidates: spread over the cube in every ask; as many more around the front.
         acquisition: ``hypervolume`` or ``parego``; default: the former for up to four objectives.
         outcome_constraints: bounds on reported metrics, as in ``["latency_ms <= 20"]``.

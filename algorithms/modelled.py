@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hpo_steer.space import Params, SearchSpace
 
 _FEWEST = 3  # points with values, before there is anything to model
+_ENOUGH = 22
+"""Points before the models are used, however many parameters there are: what acts is found out from fewer."""
 
 
 class Modelled(HistoryAlgorithm):
@@ -32,7 +34,8 @@ class Modelled(HistoryAlgorithm):
         space: where points come from.
         objectives: one or several.
         seed: fixes every random choice.
-        initial_points: before the models are used; default: ``max(2 d + 2, the first ask)`` in d dimensions.
+        initial_points: before the models are used; default: 2 d + 2 in d dimensions, up to 22, or
+            the first ask if that is more.
         candidates: how many places a model is asked about in every ask.
         outcome_constraints: bounds on reported metrics.
 
@@ -52,7 +55,7 @@ class Modelled(HistoryAlgorithm):
         super().__init__(space, objectives, seed)
         if initial_points is not None:
             whole("initial_points", initial_points, 1)
-        self._initial = initial_points or 2 * len(space) + 2
+        self._initial = initial_points or min(2 * len(space) + 2, _ENOUGH)
         self._candidates = whole("candidates", candidates, 16, 65_536)
         self._constraints = parse_outcome_constraints(outcome_constraints)
         self._sequence = SobolSequence(len(space), seed)

@@ -56,6 +56,14 @@ FRESH = {
     "forest": "fresh:forest",
     "model-choice": "fresh:model_choice",
 }
+WIDE = {
+    "levy20": "wide:levy20",
+    "levy40": "wide:levy40",
+    "ackley20": "wide:ackley",
+    "rosenbrock20": "wide:rosenbrock",
+    "styblinski-tang20": "wide:styblinski_tang",
+    "rastrigin20": "wide:rastrigin",
+}
 CONSTRAINED = {
     "gramacy": "constrained:gramacy",
     "hartmann6-in-a-ball": "constrained:hartmann",
@@ -76,12 +84,13 @@ FRESH_MULTI = {
 }
 SEVERAL = MULTI | FRESH_MULTI
 """Those with several objectives."""
-ALL = NAMED | HELD_OUT | MULTI | FRESH | CONSTRAINED | FRESH_MULTI
+ALL = NAMED | HELD_OUT | MULTI | FRESH | WIDE | CONSTRAINED | FRESH_MULTI
 KINDS = {
     "named": NAMED,
     "held-out": HELD_OUT,
     "multi": MULTI,
     "fresh": FRESH,
+    "wide": WIDE,
     "constrained": CONSTRAINED,
     "fresh-multi": FRESH_MULTI,
 }

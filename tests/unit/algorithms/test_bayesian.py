@@ -125,3 +125,14 @@ def test_ten_thousand_results_leave_the_models_small() -> None:
     assert len(search._known().params) == 800
     (point,) = search.ask(1)
     assert point.params["y"] < 0.1
+
+
+def test_after_22_points_the_model_is_asked_however_many_parameters_there_are() -> None:
+    space = SearchSpace.from_dict({f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(30)})
+    rising, falling = (Bayesian(space, GOALS, 0, candidates=64) for _ in range(2))
+    for search, sign in ((rising, 1.0), (falling, -1.0)):
+        points = search.ask(11) + search.ask(11)
+        search.tell([Observation(p.id, {"loss": sign * p.params["x0"]}) for p in points])
+    high, low = (search.ask(1)[0].params["x0"] for search in (falling, rising))
+    assert high > 0.8
+    assert low < 0.2
