@@ -26,6 +26,7 @@ _COMPARED_ON = 150
 _DOUBT = 5.0
 """Models whose evidence differs by less than this are equally good."""
 _TAIL = 5.0
+_WILDEST = 1e60
 _APART = math.log(1.5)
 """Units that differ by less make much the same scale."""
 
@@ -176,7 +177,9 @@ def bounded(features: Array, raw: Array, noise: Array | None = None) -> tuple[Su
         return _model(features, _Scale.of(np.zeros_like(y)), None, KINDS[0]), -float(np.sign(y[0]))
     scales, known = [_Scale.of(y)], None
     if noise is None:
-        scales = _likeliest(features, [*scales, *_bent(raw / unit)])
+        scales = _likeliest(
+            features, [*scales, *_bent(np.clip(raw, -_WILDEST * unit, _WILDEST * unit) / unit)]
+        )
     else:
         known = np.maximum(noise / (unit * float(y.std())) ** 2, 1e-6)
     models = [(_model(features, scale, known, KINDS[0]), scale) for scale in scales]
