@@ -105,5 +105,5 @@ def _scrambled(directions: NDArray[np.uint32], lower: NDArray[np.uint32]) -> NDA
 @cache
 def _joe_kuo() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Primitive polynomials and initial direction numbers."""
-    with np.load(_TABLES) as tables:
+    with np.load(_TABLES, allow_pickle=False) as tables:
         return tables["poly"], tables["vinit"]
