@@ -3,7 +3,7 @@
 Standard library only; one process a worker.
 
 The warden reads a pipe from its worker: ``+123`` for a process group that began, ``-123`` for one that ended;
-``+123 ["podman", "rm", …]`` for one that runs a container, with what removes that.
+``+123 ["podman", "rm", …]`` for one that leaves something behind, a container mostly, with what removes that.
 When the pipe ends without a goodbye, the worker is dead, and every group that is left is killed, and so is
 every process that carries the worker's mark in its environment (a child that was born in the worker's last
 moment, or that has left its group). A process on its own can do this after ``kill -9`` of the worker; death
@@ -42,7 +42,7 @@ class Warden:
 
         Args:
             group: its id.
-            removal: what removes the container that it runs, if it runs one.
+            removal: what removes the container that it runs, or the folder that it leaves, if there is one.
         """
         self._groups[group] = line = (
             f"+{group}\n" if removal is None else f"+{group} {json.dumps([*removal])}\n"

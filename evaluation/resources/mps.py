@@ -36,7 +36,7 @@ class Mps:
         mode: ``auto``: where it is there; True: it has to be; False: none.
         uuids: the GPUs that are shared.
         log: where what it says goes.
-        warden: ends it if the worker is killed.
+        warden: ends it and removes what it leaves if the worker is killed.
 
     Attributes:
         env: what leads trainings to it; empty: there is none.
@@ -93,7 +93,7 @@ class Mps:
                 stderr=said,
                 start_new_session=True,
             )
-        self._warden.began(self._process.pid)
+        self._warden.began(self._process.pid, ["rm", "-rf", str(folder)])
         deadline = time.monotonic() + _START_S
         while not (folder / "control").exists():
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -205,6 +205,17 @@ def test_mps_is_started_for_shares_and_ended(tmp_path: Path, control: Any) -> No
     warden.close()
 
 
+def test_mps_of_a_worker_that_is_killed_leaves_nothing(tmp_path: Path, control: Any) -> None:
+    warden = Warden("test")
+    mps = Mps("auto", ["GPU-0"], tmp_path / "mps.log", warden, control())
+    pipes, process = Path(mps.env["CUDA_MPS_PIPE_DIRECTORY"]), mps._process
+    assert pipes.exists()
+    assert process is not None
+    warden.close()  # as by the end of its pipe
+    assert process.wait(10) != 0
+    assert not pipes.exists()
+
+
 def test_mps_that_does_not_start(tmp_path: Path, control: Any) -> None:
     warden, env = Warden("test"), control("exit 1")
     mps = Mps("auto", ["GPU-0"], tmp_path / "mps.log", warden, env)
