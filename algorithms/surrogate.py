@@ -27,6 +27,7 @@ _DOUBT = 5.0
 """Models whose evidence differs by less than this are equally good."""
 _TAIL = 5.0
 _WILDEST = 1e60
+"""Constrained outcomes are at most so many of their median's distances from the bound: logarithms need no more."""
 _APART = math.log(1.5)
 """Units that differ by less make much the same scale."""
 

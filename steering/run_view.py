@@ -151,13 +151,12 @@ class RunView:
         return feasible(self.outcomes, point)
 
     @cached_property
-    def budgets(self) -> Budgets:
-        """Which points were trained longest, where an algorithm has a say in it."""
+    def _budgets(self) -> Budgets:
         return Budgets(self.experiment, self.points, self.feasible)
 
     def contends(self, point: PointRecord) -> bool:
         """Whether a point may be the best: it is feasible, and none of its model was trained longer."""
-        return self.feasible(point) and not self.budgets.lacking(point)
+        return self.feasible(point) and not self._budgets.lacking(point)
 
     def rank(self, point: PointRecord) -> tuple[float, float, int]:
         """What sorts done points by the first objective: the best first, of two equals the earlier.
@@ -165,7 +164,7 @@ class RunView:
         Those that were trained longest come before those that were trained less.
         """
         loss = self.goals[0].sign * (point.values or {})[self.goals[0].name]
-        return self.budgets.lacking(point), loss, point.id
+        return self._budgets.lacking(point), loss, point.id
 
     def costs(self, point: PointRecord) -> Costs:
         """The values of a done point, all of them to be minimised."""
@@ -185,7 +184,7 @@ class RunView:
         done = [p for p in self.points_of(model) if self.feasible(p) and p.duplicate_of is None]
         if len(self.goals) == 1:
             return sorted(done, key=self.rank)[:n]
-        found = front([p for p in done if not self.budgets.lacking(p)], self.costs)
+        found = front([p for p in done if not self._budgets.lacking(p)], self.costs)
         return found if n is None else found[:n]
 
     def first_iteration_best(self, model: str) -> PointRecord | None:

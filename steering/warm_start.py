@@ -18,6 +18,7 @@ from hpo_steer.errors import ConfigError, OutsideSpace, UserError, nearest
 from hpo_steer.limits import SEM
 from hpo_steer.outcomes import standard_errors
 from hpo_steer.parameters import Categorical, Float, Int, Parameter
+from steering.budget import Budgets
 from steering.run_view import is_run, open_view
 from steering.store.base import IterationRecord, Origin, PointRecord
 from steering.words import plural
@@ -25,7 +26,6 @@ from steering.words import plural
 if TYPE_CHECKING:
     from hpo_steer.config import Experiment, LoadedConfig, Model
     from hpo_steer.space import Params, SearchSpace
-    from steering.budget import Budgets
     from steering.store.base import Store
 
 _KEY = "warm_start"
@@ -315,7 +315,8 @@ class _Reader:
                 str(beside) if is_run(beside) else place, store=Path(self._experiment.store.folder)
             ) as view:
                 done = [p for p in view.points if p.state == "done"]
-                return _Run([m.name for m in view.models], done, view.budgets)
+                budgets = Budgets(view.experiment, done, lambda _: True)
+                return _Run([m.name for m in view.models], done, budgets)
         except UserError as exc:
             raise ConfigError(key, str(exc)) from None
 

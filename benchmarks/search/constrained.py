@@ -11,10 +11,8 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from benchmarks.search.functions import on_box, on_floats
-from benchmarks.search.problem import FLOOR_OF_FRONTS, Outcome
+from benchmarks.search.functions import on_floats
+from benchmarks.search.problem import FLOOR_OF_FRONTS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -24,21 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.search.problem import Problem
-    from hpo_steer.space import Params
 
 
 def under_constraints(name: str, summary: str, function: Any, solution: Sequence[float]) -> Problem:
     """The problem of one of BoTorch's functions with outcome constraints."""
-    values = on_box(function)
-
-    def evaluate(params: Params) -> Outcome:
-        row = torch.tensor([list(params.values())], dtype=torch.double)
-        return Outcome((float(values(params)),), tuple(function.evaluate_slack_true(row)[0].tolist()))
-
-    free = on_floats(name, summary, function, solution, proven=False)
-    return replace(
-        free, evaluate=evaluate, slacks=function.num_constraints, floor=FLOOR_OF_FRONTS * free.scale
-    )
+    exact = on_floats(name, summary, function, solution, slacks=function.num_constraints, proven=False)
+    return replace(exact, floor=FLOOR_OF_FRONTS * exact.scale)
 
 
 def gramacy(name: str) -> Problem:

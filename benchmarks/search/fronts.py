@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.search.functions import box, on_box
+from benchmarks.search.functions import box, on_box, slacks_on_box
 from benchmarks.search.problem import FLOOR, FLOOR_OF_FRONTS, Outcome, Problem
 
 with warnings.catch_warnings():
@@ -46,15 +46,10 @@ def front_of(
         held_out: as `Problem` has it.
         largest: the largest hypervolume; None: BoTorch knows it.
     """
-    constrained = hasattr(function, "evaluate_slack_true")
-    values = on_box(function)
+    values, slacks = on_box(function), slacks_on_box(function)
 
     def evaluate(params: Params) -> Outcome:
-        found = tuple(values(params).tolist())
-        if not constrained:
-            return Outcome(found)
-        row = torch.tensor([list(params.values())], dtype=torch.double)
-        return Outcome(found, tuple(function.evaluate_slack_true(row)[0].tolist()))
+        return Outcome(tuple(values(params).tolist()), slacks(params))
 
     largest = float(function.max_hv) if largest is None else largest
     return Problem(
@@ -67,7 +62,7 @@ def front_of(
         (FLOOR if proven else FLOOR_OF_FRONTS) * largest,
         objectives=function.num_objectives,
         references=tuple(function.ref_point.tolist()),
-        slacks=function.num_constraints if constrained else 0,
+        slacks=getattr(function, "num_constraints", 0),
         noise=noise,
         noise_known=bool(noise),
         proven=proven,

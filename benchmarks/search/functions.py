@@ -44,14 +44,24 @@ def on_box(function: Any) -> Callable[[Params], torch.Tensor]:
     return values
 
 
+def slacks_on_box(function: Any) -> Callable[[Params], tuple[float, ...]]:
+    """How far inside each outcome constraint of one of BoTorch's functions a point is; nothing where it has none."""
+
+    def slacks(params: Params) -> tuple[float, ...]:
+        row = torch.tensor([list(params.values())], dtype=torch.double)
+        return tuple(function.evaluate_slack_true(row)[0].tolist())
+
+    return slacks if hasattr(function, "evaluate_slack_true") else lambda _: ()
+
+
 def on_floats(
     name: str, summary: str, function: Any, solution: Sequence[float], *, noise: float = 0.0, **more: Any
 ) -> Problem:
     """The problem of one of BoTorch's functions, whose optimum is known; `more` as for `Problem`."""
-    at = on_box(function)
+    at, slacks = on_box(function), slacks_on_box(function)
 
     def evaluate(params: Params) -> Outcome:
-        return Outcome((float(at(params)),))
+        return Outcome((float(at(params)),), slacks(params))
 
     space = box([(float(low), float(high)) for low, high in function.bounds.T.tolist()])
     optimum = {f"x{i}": float(value) for i, value in enumerate(solution)}

@@ -119,10 +119,15 @@ def test_each_model_takes_its_namesakes_points_and_a_new_one_all(tmp_path: Path)
     )
 
 
-def test_values_of_short_trainings_are_not_taken_for_those_of_whole_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [[], ["epochs_done <= 8"]], ids=["free", "whole trainings break a bound"])
+def test_values_of_short_trainings_are_not_taken_for_those_of_whole_ones(
+    tmp_path: Path, limits: list[str]
+) -> None:
     """With few epochs the loss happens to look lower."""
     (tmp_path / "short.py").write_text(
-        "def train(params):\n    return (params['x'] - 0.3) ** 2 + params['epochs'] / 100\n"
+        "def train(params):\n"
+        "    loss = (params['x'] - 0.3) ** 2 + params['epochs'] / 100\n"
+        "    return {'loss': loss, 'epochs_done': params['epochs']}\n"
     )
     project = Project(
         tmp_path,
@@ -130,6 +135,7 @@ def test_values_of_short_trainings_are_not_taken_for_those_of_whole_ones(tmp_pat
         algorithm={"name": "successive_halving", "budget": "epochs"},
         steering={"max_points": 45, "points_per_iteration": 5, "trigger": {"fraction": 1.0}},
         evaluation={"function": "short.py:train"},
+        outcome_constraints=limits,
     )
     project.steer()
     before = project.points()
